@@ -1,0 +1,41 @@
+"""Differentiable neural architecture search in JAX and Flax.
+
+Importing this starts nothing: names are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dnas import data, derive, gates, latency, search
+    from dnas.arch import Architecture
+    from dnas.latency.table import LatencyTable
+    from dnas.space import OneOf, Space, Stage, Template, load_space
+    from dnas.supernet import apply, inherit, init
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Architecture": "dnas.arch", "LatencyTable": "dnas.latency.table", "OneOf": "dnas.space", "Space": "dnas.space",
+    "Stage": "dnas.space", "Template": "dnas.space", "load_space": "dnas.space", "apply": "dnas.supernet",
+    "inherit": "dnas.supernet", "init": "dnas.supernet",
+}  # fmt: skip
+_MODULES = ("data", "derive", "errors", "evaluate", "gates", "latency", "objective", "ops", "search", "supernet", "train")
+__all__ = [
+    "Architecture", "LatencyTable", "OneOf", "Space", "Stage", "Template", "__version__", "apply", "data", "derive", "gates",
+    "inherit", "init", "latency", "load_space", "search",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"dnas.{name}")
+    raise AttributeError(f"module 'dnas' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})

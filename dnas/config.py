@@ -1,0 +1,162 @@
+"""What the search command can be told: every option with its unit and default. No JAX here, so that --help is instant."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+from dnas.errors import ConfigError, nearest
+
+Augment = Literal["none", "crop", "crop-flip"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """Search a space for the network that is most accurate at a latency, and train what was found for a short while.
+
+    Options whose default is "the recipe's" take it from --recipe; the values in use are written to config.json.
+    """
+
+    lut: str = ""
+    """Latency table: a shipped name (samsung_s8.json) or a path (./mine.json). Unit: ms per op. Needed unless --resume."""
+    space: str = "fbnet_mini"
+    """Search space: a shipped name (fbnet_mini, fbnet_cifar, fbnet), with options (fbnet:expand1=true), or a .py or
+    .json file. A .py file is code and is run. No unit."""
+    data: str = "digits"
+    """Images: digits, idx:FOLDER, npz:FILE or tfds:NAME. No unit."""
+    data_dir: str | None = None
+    """Folder of prepared tfds: data sets. Default: TFDS's own. No unit."""
+    target_ms: float | None = None
+    """Latency that the network should have, in ms. Default: the middle of the space's range."""
+    objective: Literal["absolute", "mul-log"] | None = None
+    """Loss of the architecture step: absolute is CE + strength * |LAT / target - 1|; mul-log is FBNet's
+    CE * alpha * (log LAT)^beta, with LAT in microseconds and no target. No unit. Default: the recipe's."""
+    method: str = "gumbel"
+    """How gates are made from logits: gumbel is FBNet's Gumbel-softmax over all candidates. No unit."""
+    recipe: Literal["short", "paper"] = "short"
+    """Schedule: short is given in fractions of the run; paper has FBNet's published constants. No unit."""
+    epochs: int | None = None
+    """Passes over the weight split. Default: the recipe's (short 30, paper 90)."""
+    batch_size: int | None = None
+    """Images per step. Default: the recipe's (short 64, paper 192)."""
+    train_epochs: int | None = None
+    """Passes over all training images when the chosen network is trained at the end; 0 trains none.
+    Default: the recipe's (short 20, paper 20)."""
+    seed: int = 0
+    """Seed of initial weights, splits, batches and gates: a whole number from 0. No unit."""
+    out: str | None = None
+    """Run folder to write; must be new or empty. Default: runs/SPACE-DATA-sSEED-DATE-TIME."""
+    resume: str | None = None
+    """Run folder to continue; takes every other option from its config.json. Default: none."""
+    derive: Literal["argmax", "sample"] = "argmax"
+    """How the network is chosen at the end: argmax takes the likeliest candidate of each layer; sample draws
+    --derive-samples networks and keeps the one that is most accurate on the selection split. No unit."""
+    derive_samples: int = 16
+    """Networks drawn by --derive sample: a number from 1."""
+    missing: Literal["error", "cost-model"] | None = None
+    """What to do for an op without a table entry. No unit. Default: the cost model of an estimated table, else an error."""
+    augment: Augment | None = None
+    """Augmentation of training images. No unit. Default: crop for grey images, crop-flip for others."""
+    warm_up: float | None = None
+    """Share of the epochs, 0 to 1, before the architecture is trained. Default: the recipe's (short 0.3, paper 10 of 90)."""
+    temperature_start: float | None = None
+    """Temperature of the gates in the first epoch. No unit. Default: the recipe's (5)."""
+    temperature_end: float | None = None
+    """Temperature of the gates in the last epoch. No unit. Default: the recipe's (short 0.1, paper falls by 0.956 an epoch)."""
+    lr: float | None = None
+    """Learning rate of the weights at the start of its cosine, per step. Default: the recipe's (short 0.05, paper 0.1)."""
+    weight_decay: float | None = None
+    """L2 on convolution and linear weights, per step. Default: the recipe's (1e-4)."""
+    theta_lr: float | None = None
+    """Adam's learning rate of the logits, per step. Default: the recipe's (short 25 / architecture steps, paper 0.01)."""
+    theta_weight_decay: float | None = None
+    """L2 on the logits, per step. Default: the recipe's (short 0, paper 5e-4)."""
+    strength: float | None = None
+    """lambda of the absolute objective. No unit. Default: the recipe's (1)."""
+    alpha: float | None = None
+    """alpha of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.2)."""
+    beta: float | None = None
+    """beta of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.6)."""
+    checkpoint_s: float = 20.0
+    """Shortest time between two checkpoints, in seconds; they are written at the end of an epoch."""
+
+    def __post_init__(self) -> None:
+        for field, low, high in _RANGES:
+            value = getattr(self, field)
+            if value is not None and not (isinstance(value, int | float) and low <= value <= high):
+                raise ConfigError(f"{_flag(field)} is {value!r}; expected a number from {low:g} to {high:g}")
+        for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples"):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ConfigError(f"{_flag(field)} is {value!r}; expected a whole number")
+        for field, words in _WORDS.items():
+            value = getattr(self, field)
+            if value is not None and value not in words:
+                raise ConfigError(f"{_flag(field)} is {value!r}{nearest(str(value), words)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+_RANGES = (
+    ("target_ms", 1e-9, 1e9), ("epochs", 1, 1e6), ("batch_size", 1, 1e6), ("train_epochs", 0, 1e6), ("seed", 0, 2**32 - 1),
+    ("warm_up", 0, 1), ("temperature_start", 1e-3, 1e3), ("temperature_end", 1e-3, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
+    ("weight_decay", 0, 1), ("theta_weight_decay", 0, 1), ("strength", 0, 1e6), ("alpha", 0, 1e6), ("beta", 0, 1e3),
+    ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
+)  # fmt: skip
+_WORDS: dict[str, tuple[str, ...]] = {
+    "objective": ("absolute", "mul-log"), "recipe": ("short", "paper"), "missing": ("error", "cost-model"),
+    "augment": get_args(Augment), "derive": ("argmax", "sample"),
+}  # fmt: skip
+
+# theta_lr is theta_travel / architecture steps where a recipe states no theta_lr: logits can then move by about that much
+RECIPES: dict[str, dict[str, Any]] = {
+    "short": {
+        "objective": "absolute", "epochs": 30, "batch_size": 64, "train_epochs": 20, "warm_up": 0.3,
+        "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.05, "weight_decay": 1e-4, "theta_travel": 25.0,
+        "theta_weight_decay": 0.0, "strength": 1.0, "alpha": 0.2, "beta": 0.6,
+    },
+    "paper": {
+        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 20, "warm_up": 10 / 90,
+        "temperature_start": 5.0, "temperature_decay": 0.956, "lr": 0.1, "weight_decay": 1e-4, "theta_lr": 0.01,
+        "theta_weight_decay": 5e-4, "strength": 1.0, "alpha": 0.2, "beta": 0.6,
+    },
+}  # fmt: skip
+
+
+def with_recipe(config: SearchConfig) -> SearchConfig:
+    """``config`` with the recipe's values where none is given; ``complete`` does the rest."""
+    names = {f.name for f in dataclasses.fields(SearchConfig)}
+    chosen = {k: v for k, v in RECIPES[config.recipe].items() if k in names and getattr(config, k) is None}
+    full = dataclasses.replace(config, **chosen)
+    if full.objective == "mul-log" and full.target_ms is not None:
+        raise ConfigError(
+            "--target-ms has no place in --objective mul-log, which has no target; use --objective absolute, or drop it"
+        )
+    return full
+
+
+def complete(config: SearchConfig, *, grey: bool, theta_steps: int, middle_ms: float) -> SearchConfig:
+    """What depends on data and space: ``theta_steps`` are architecture steps in an epoch, ``middle_ms`` the default target."""
+    recipe = RECIPES[config.recipe]
+    assert config.epochs is not None and config.temperature_start is not None
+    values: dict[str, Any] = {}
+    if config.objective == "absolute" and config.target_ms is None:
+        values["target_ms"] = middle_ms
+    if config.temperature_end is None:
+        values["temperature_end"] = config.temperature_start * recipe["temperature_decay"] ** (config.epochs - 1)
+    if config.theta_lr is None:
+        values["theta_lr"] = recipe["theta_travel"] / max(theta_steps * (config.epochs - warm_up_epochs(config)), 1)
+    if config.augment is None:
+        values["augment"] = "crop" if grey else "crop-flip"
+    return dataclasses.replace(config, **values)
+
+
+def warm_up_epochs(config: SearchConfig) -> int:
+    """Epochs before the architecture is trained."""
+    assert config.epochs is not None and config.warm_up is not None
+    return min(round(config.epochs * config.warm_up), config.epochs)
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")

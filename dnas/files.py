@@ -1,0 +1,93 @@
+"""Reading JSON with errors that name the place, and writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dnas.errors import DnasError, RunError
+
+
+def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
+    """The JSON value in ``path``; NaN, infinities and repeated keys are refused. Errors: ``error``, naming the file."""
+
+    def no_constant(name: str) -> Any:
+        raise ValueError(f"{name} is not a number that JSON allows")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            names = [k for k, _ in pairs]
+            raise ValueError(f"field {next(n for n in names if names.count(n) > 1)!r} appears twice")
+        return result
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: cannot be read as text ({_reason(problem)})") from None
+    try:
+        return json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
+    except json.JSONDecodeError as problem:
+        raise error(f"{path}: not JSON at line {problem.lineno}, column {problem.colno}: {problem.msg}") from None
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path}: not acceptable JSON: {problem}") from None
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` to ``path`` atomically: readers see the old file or the new one. Errors: RunError."""
+    target = Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
+        ) as handle:
+            temporary = handle.name
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as problem:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise RunError(f"{target}: cannot be written ({_reason(problem)}); nothing was changed") from None
+
+
+def dump_json(value: Any, rows: str | None = None) -> str:
+    """Indented JSON text; the items of the list field ``rows`` stand on one line each."""
+    if rows is None:
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    marker = "\u0000rows\u0000"
+    text = json.dumps({**value, rows: marker}, indent=1, ensure_ascii=False, allow_nan=False)
+    lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False, allow_nan=False) for row in value[rows])
+    return text.replace(json.dumps(marker), f"[\n{lines}\n ]" if lines else "[]") + "\n"
+
+
+def sha256(data: bytes | str) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def shipped(folder: str) -> Path:
+    """A data folder of this package (``spaces``, ``latency_lut``): inside the wheel, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _reason(problem: Exception) -> str:
+    return getattr(problem, "strerror", None) or str(problem)

@@ -1,0 +1,195 @@
+"""Fitting a cost model to whole-network latencies, and how far it is off on networks that it has not seen.
+
+Non-negative least squares on relative errors: min over c >= 0 of sum_i ((X c)_i / t_i - 1)^2, where row i of X holds
+the features of network i and t_i its latency in ms. Relative, because published latencies span a factor of ten and a
+small network's matters as much as a large one's. Coefficients are rounded to 6 significant digits, so that the result
+is the same text on another linear algebra library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls  # type: ignore[import-untyped]
+
+from dnas.arch import Architecture
+from dnas.errors import LatencyError
+from dnas.latency.cost_model import FEATURES, FORMULAS, CostModel
+from dnas.ops import Op, Shape
+
+NETWORK = "network"  # the feature that is 1 for every network: what a whole-network constant is fitted to
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One observation: the latency in ms of ``layers``, (op, input shape) in order. ``family`` is held out together."""
+
+    name: str
+    family: str
+    ms: float
+    layers: tuple[tuple[Op, Shape], ...]
+
+    @classmethod
+    def of(cls, name: str, family: str, ms: float, architecture: Architecture) -> Row:
+        return cls(name, family, ms, tuple(zip(architecture.layers, architecture.shapes[:-1], strict=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a model may use: each term is a fixed mix of features and gets one coefficient.
+
+    Arguments: ``name``; ``terms``, term -> (feature -> weight). The feature ``network`` is 1 for every network.
+    """
+
+    name: str
+    terms: Mapping[str, Mapping[str, float]] = dataclasses.field(hash=False)
+    formula: str = "primitives/1"
+
+    def __post_init__(self) -> None:
+        used = {f for mix in self.terms.values() for f in mix}
+        if self.formula not in FORMULAS or not used or used - {*FEATURES, NETWORK}:
+            raise LatencyError(f"{self.name}: {self.formula} with {sorted(used)}; expected features of {FEATURES}")
+
+    def matrix(self, rows: Sequence[Row]) -> np.ndarray:
+        """X, f64[rows, terms]."""
+        features = [self._features(row) for row in rows]
+        return np.array([[sum(w * f[k] for k, w in mix.items()) for mix in self.terms.values()] for f in features])
+
+    def model(self, coefficients: Iterable[float]) -> tuple[CostModel, float]:
+        """The cost model in ms per unit of each feature, and the constant in ms per network."""
+        found: dict[str, float] = {}
+        for value, mix in zip(coefficients, self.terms.values(), strict=True):
+            for feature, weight in mix.items():
+                found[feature] = significant(found.get(feature, 0.0) + value * weight)
+        constant = found.pop(NETWORK, 0.0)
+        return CostModel(self.formula, found), constant
+
+    def _features(self, row: Row) -> dict[str, float]:
+        parts = [FORMULAS[self.formula](op, shape) for op, shape in row.layers]
+        return {f: math.fsum(p[f] for p in parts) for f in FEATURES} | {NETWORK: 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """Relative errors (estimated / measured - 1) by row. NaN where the rows left did not determine the model."""
+
+    relative: Mapping[str, float]
+    family_of: Mapping[str, str]
+
+    @property
+    def mean(self) -> float:
+        """Mean absolute relative error over the rows."""
+        return float(np.mean(np.abs(list(self.relative.values()))))
+
+    @property
+    def worst(self) -> float:
+        return float(np.max(np.abs(list(self.relative.values()))))
+
+    @property
+    def families(self) -> dict[str, float]:
+        """Mean absolute relative error by family."""
+        names = dict.fromkeys(self.family_of.values())
+        rows = self.relative.items()
+        return {f: float(np.mean([abs(e) for n, e in rows if self.family_of[n] == f])) for f in names}
+
+    def to_dict(self, rows: bool = False) -> dict[str, Any]:
+        """mean, worst, families and, if asked for, rows; 4 decimals; null for what was not determined."""
+        body: dict[str, Any] = {"mean": _decimals(self.mean), "worst": _decimals(self.worst)}
+        body["families"] = {f: _decimals(e) for f, e in self.families.items()}
+        return body | ({"rows": {n: _decimals(e) for n, e in self.relative.items()}} if rows else {})
+
+
+def fit(rows: Sequence[Row], form: Form) -> tuple[CostModel, float, Errors]:
+    """The cost model, the constant in ms per network (0 unless ``form`` has one), and the errors on ``rows``.
+
+    Errors: LatencyError if the rows do not determine the coefficients.
+
+    >>> from dnas.ops import LinearOp
+    >>> layers = [((LinearOp(in_=n, out=n), Shape(1, 1, n)),) for n in (10, 20, 30)]
+    >>> rows = [Row(str(n), "linear", ms, layer) for n, ms, layer in zip((10, 20, 30), (3.0, 6.0, 11.0), layers)]
+    >>> model, constant_ms, errors = fit(rows, Form("a + b MACs", {"a": {"network": 1}, "b": {"dense_macs": 1}}))
+    >>> model.coefficients, constant_ms, round(errors.mean, 6)
+    ({'dense_macs': 0.01}, 2.0, 0.0)
+    """
+    values = _solve(rows, form)
+    if values is None:
+        raise LatencyError(f"{form.name}: {len(rows)} rows do not determine {len(form.terms)} coefficients; give more")
+    model, constant = form.model(values)
+    return model, constant, _errors(rows, _predict(rows, model, constant))
+
+
+def leave_one_out(rows: Sequence[Row], form: Form) -> Errors:
+    """Errors where each row is estimated by a model fitted to the others."""
+    return _held_out(rows, form, [row.name for row in rows])
+
+
+def leave_one_family_out(rows: Sequence[Row], form: Form) -> Errors:
+    """Errors where each row is estimated by a model fitted to the rows of other families."""
+    return _held_out(rows, form, [row.family for row in rows])
+
+
+def baseline() -> Form:
+    """The two-parameter model that a cost model must beat: a + b x MACs."""
+    return Form("a + b x MACs", {"network": {NETWORK: 1.0}, "macs": {"dense_macs": 1.0, "depthwise_macs": 1.0}})
+
+
+def chosen_inside(rows: Sequence[Row], forms: Sequence[Form]) -> Errors:
+    """Leave-one-out where the form itself is chosen again, by leave-one-out over the rows that are left.
+
+    The honest price of having compared ``forms``: no figure here has seen its own row, not even through the choice.
+    """
+    estimates = []
+    for held in rows:
+        rest = [row for row in rows if row is not held]
+        best = min(forms, key=lambda form: leave_one_out(rest, form).mean)
+        model, constant, _ = fit(rest, best)
+        estimates += _predict([held], model, constant)
+    return _errors(rows, estimates)
+
+
+def significant(value: float, digits: int = 6) -> float:
+    """``value`` rounded to ``digits`` significant digits."""
+    return float(f"{value:.{digits - 1}e}")
+
+
+def _solve(rows: Sequence[Row], form: Form) -> list[float] | None:
+    """Coefficients by term; None if the rows do not determine them."""
+    ms = np.array([row.ms for row in rows])
+    if not np.all(np.isfinite(ms) & (ms > 0)):
+        raise LatencyError(f"latencies are {ms.tolist()}; expected positive ms")
+    weighted = form.matrix(rows) / ms[:, None]
+    scale = weighted.max(axis=0, initial=0)
+    if not scale.all() or np.linalg.matrix_rank(weighted / scale, tol=1e-9) < len(form.terms):
+        return None
+    values, _ = nnls(weighted / scale, np.ones(len(rows)))
+    return [significant(float(v)) for v in values / scale]
+
+
+def _predict(rows: Sequence[Row], model: CostModel, constant: float) -> list[float]:
+    return [math.fsum([constant, *(model.op_ms(op, shape) for op, shape in row.layers)]) for row in rows]
+
+
+def _errors(rows: Sequence[Row], estimates: Sequence[float]) -> Errors:
+    relative = {row.name: e / row.ms - 1 for row, e in zip(rows, estimates, strict=True)}
+    return Errors(relative, {row.name: row.family for row in rows})
+
+
+def _held_out(rows: Sequence[Row], form: Form, folds: Sequence[str]) -> Errors:
+    estimates = [math.nan] * len(rows)
+    for fold in dict.fromkeys(folds):
+        values = _solve([row for row, f in zip(rows, folds, strict=True) if f != fold], form)
+        if values is None:
+            continue
+        model, constant = form.model(values)
+        for index, row in enumerate(rows):
+            if folds[index] == fold:
+                estimates[index] = _predict([row], model, constant)[0]
+    return _errors(rows, estimates)
+
+
+def _decimals(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)

@@ -1,0 +1,94 @@
+"""The latency of a space as a function of gates: a constant and one small table per layer, weighted by the gates."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnas.factors import Factor, extreme
+from dnas.ops import SkipOp
+
+if TYPE_CHECKING:
+    import jax
+
+    from dnas.gates import Gates
+    from dnas.latency.table import LatencyTable
+    from dnas.space import Space
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """E[latency] = constant + sum over terms of sum over options of ms * product of their weights.
+
+    ``constant_ms``: table constant and layers without a choice. ``factors``: per set of choices, ms by option indices.
+    ``candidates_ms``: per slot, the ms of each candidate (for display).
+    """
+
+    constant_ms: float
+    factors: tuple[Factor, ...]
+    candidates_ms: tuple[tuple[float, ...], ...]
+    warnings: tuple[str, ...] = ()
+
+    def at(self, assignment: Mapping[str, int]) -> float:
+        """Latency in ms of one network, given its option index per choice."""
+        return math.fsum([self.constant_ms, *(float(f.at(assignment)) for f in self.factors)])
+
+    def extreme(self, sign: int) -> tuple[float, dict[str, int]]:
+        """(ms, assignment) of the fastest (``sign`` 1) or slowest (-1) network, exactly."""
+        _, assignment = extreme(self.factors, sign)
+        return self.at(assignment), assignment
+
+
+def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
+    """Price every candidate of ``space``. Errors: LatencyError for an op that ``lut`` lacks, as ``missing`` says."""
+    constant = [lut.constant_ms]
+    candidates_ms = []
+    tables: dict[tuple[str, ...], np.ndarray] = {}
+    alike = []
+    for slot in space.slots:
+        ms = tuple(lut.op_ms(c.op, slot.in_shape, missing).ms for c in slot.candidates)
+        candidates_ms.append(ms)
+        if slot.choices:
+            tables[slot.choices] = tables.get(slot.choices, 0.0) + np.array(ms)[slot.table]
+        else:
+            constant.append(ms[0])
+        real = [m for m, c in zip(ms, slot.candidates, strict=True) if not isinstance(c.op, SkipOp)]
+        if len(real) > 1 and max(real) < 2 * min(real):
+            alike.append(slot)
+    factors = tuple(Factor(names, values) for names, values in tables.items())
+    terms = Terms(math.fsum(constant), factors, tuple(candidates_ms))
+    slowest = space.fix([terms.extreme(-1)[1][n] for n in space.choices])
+    warnings = list(lut.report(slowest, missing).warnings)
+    if alike:
+        names = ", ".join(" ".join(s.choices) for s in alike)
+        warnings.append(
+            f"In {len(alike)} of {sum(len(s.candidates) > 1 for s in space.slots)} layers ({names}) the candidates other than "
+            f"skip differ less than twofold in latency: {lut.name} can hardly tell them apart."
+        )
+    return dataclasses.replace(terms, warnings=tuple(warnings))
+
+
+def latency_ms(terms: Terms, gates: Gates | Mapping[str, Any]) -> jax.Array:
+    """Expected latency in ms, f32[] (f32[batch] for per-sample gates): differentiable, exact on one-hot gates."""
+    import jax.numpy as jnp
+
+    weights = gates if isinstance(gates, Mapping) else gates.weights
+    total = jnp.asarray(terms.constant_ms)
+    for factor in terms.factors:
+        part = jnp.asarray(factor.values, weights[factor.names[0]].dtype)
+        part = _weigh(part, [weights[n] for n in factor.names])
+        total = total.astype(part.dtype) + part
+    return total
+
+
+def _weigh(table: jax.Array, weights: Sequence[jax.Array]) -> jax.Array:
+    """sum_ij.. table[i, j, ..] w0[.., i] w1[.., j] .."""
+    import jax.numpy as jnp
+
+    axes = "abcdefgh"[: len(weights)]
+    operands = ",".join(f"...{a}" for a in axes)
+    return jnp.einsum(f"{axes},{operands}->...", table, *weights)

@@ -1,0 +1,125 @@
+"""Batch normalisation with its activation, keeping only the input for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from dnas.layers.conv import per_channel
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "hswish": jax.nn.hard_swish,
+    "swish": jax.nn.swish,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "sigmoid": jax.nn.sigmoid,
+    "hsigmoid": jax.nn.hard_sigmoid,
+}
+
+
+class BatchNorm(nnx.Module):
+    """act((x - mean) / sqrt(var + eps) * scale + bias); Ioffe & Szegedy 2015, arXiv:1502.03167.
+
+    Statistics are float32 or wider; the running variance is the biased one, as in Flax.
+    """
+
+    def __init__(self, channels: int, act: str | None, eps: float):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.act = act
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "n h w c"], train: bool, momentum: float | jax.Array) -> Float[Array, "n h w c"]:
+        """``train``: normalise by the batch and move the running statistics to momentum * old + (1 - momentum) * batch."""
+        if not train:
+            inverse = lax.rsqrt(self.var[...] + self.eps)
+            return _affine(x, self.mean[...], self.scale[...] * inverse, self.bias[...], self.act)
+        y, mean, var = normalise(x, self.scale[...], self.bias[...], self.act, self.eps)
+        self.mean[...] = momentum * self.mean[...] + (1 - momentum) * mean
+        self.var[...] = momentum * self.var[...] + (1 - momentum) * var
+        return y
+
+
+def _affine(x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array, act: str | None) -> jax.Array:
+    z = (x.astype(mean.dtype) - per_channel(mean, x)) * per_channel(gain, x) + per_channel(bias, x)
+    return activate(z, act).astype(x.dtype)
+
+
+def activate(x: jax.Array, act: str | None) -> jax.Array:
+    return x if act is None else ACTIVATIONS[act](x)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalise(
+    x: Float[Array, "n h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], act: str | None, eps: float
+) -> tuple[Float[Array, "n h w c"], Float[Array, " c"], Float[Array, " c"]]:
+    """Batch-normalised and activated ``x``, and the batch's mean and (biased) variance; these two carry no gradient."""
+    return _forward(x, scale, bias, act, eps)
+
+
+def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, act: str | None, eps: float):  # type: ignore[no-untyped-def]
+    count = x.size // x.shape[-1]
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    shift = x[0].astype(dtype).mean((0, 1))  # near the mean, so that the one-pass variance does not cancel
+
+    def moments(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        centred = image.astype(dtype) - per_channel(shift, image)
+        return centred, centred * centred
+
+    first, second = (s / count for s in channel_sums(moments, x))
+    mean, var = shift + first, jnp.maximum(second - first * first, 0)
+    return _affine(x, mean, scale * lax.rsqrt(var + eps), bias, act), mean, var
+
+
+def _fwd(x: jax.Array, scale: jax.Array, bias: jax.Array, act: str | None, eps: float):  # type: ignore[no-untyped-def]
+    y, mean, var = _forward(x, scale, bias, act, eps)
+    return (y, mean, var), (x, scale, bias, mean, lax.rsqrt(var + eps))
+
+
+def _bwd(act: str | None, eps: float, saved: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]):  # type: ignore[no-untyped-def]
+    x, scale, bias, mean, inverse = saved
+    count = x.size // x.shape[-1]
+
+    def parts(image: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(normalised x, gradient at the activation's input)"""
+        normal = (image.astype(mean.dtype) - per_channel(mean, image)) * per_channel(inverse, image)
+        _, pull = jax.vjp(lambda z: activate(z, act), normal * per_channel(scale, image) + per_channel(bias, image))
+        return normal, pull(dy.astype(mean.dtype))[0]
+
+    def products(image: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        normal, dz = parts(image, dy)
+        return dz * normal, dz
+
+    dscale, dbias = channel_sums(products, x, cotangents[0])
+    normal, dz = parts(x, cotangents[0])
+    dx = per_channel(scale * inverse, x) * (dz - per_channel(dbias / count, x) - normal * per_channel(dscale / count, x))
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+
+
+normalise.defvjp(_fwd, _bwd)
+
+
+def channel_sums(terms: Callable[..., tuple[jax.Array, ...]], *maps: Float[Array, "n h w c"]) -> tuple[jax.Array, ...]:
+    """Sums over batch, height and width of ``terms(*maps)``.
+
+    On CPU maps are accumulated image by image: one pass over memory, also inside the branches of ``lax.switch``.
+    """
+    if jax.default_backend() != "cpu":
+        return tuple(t.sum((0, 1, 2)) for t in terms(*maps))
+
+    def add(n: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        found = terms(*(lax.dynamic_index_in_dim(m, n, 0, keepdims=False) for m in maps))
+        return tuple(total + term for total, term in zip(sums, found, strict=True))
+
+    shapes = jax.eval_shape(terms, *(jax.ShapeDtypeStruct(m.shape[1:], m.dtype) for m in maps))
+    sums = lax.fori_loop(0, maps[0].shape[0], add, tuple(jnp.zeros(s.shape, s.dtype) for s in shapes))
+    return tuple(s.sum((0, 1)) for s in sums)

@@ -1,0 +1,81 @@
+"""The Flax layer of an op: its primitives, one after the other."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dnas.arch import Defaults
+from dnas.layers.conv import conv, padding_of, per_channel
+from dnas.layers.norm import BatchNorm, activate
+from dnas.ops import Op
+from dnas.ops import base as p
+
+
+class Weights(nnx.Module):
+    """Kernel and, if there is one, bias. Zeros here: ``dnas.supernet.init`` fills them."""
+
+    def __init__(self, shape: tuple[int, ...], bias: bool):
+        self.kernel = nnx.Param(jnp.zeros(shape))
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(shape[-1]))
+
+    def add_bias(self, y: jax.Array) -> jax.Array:
+        return y + per_channel(self.bias[...].astype(y.dtype), y) if hasattr(self, "bias") else y
+
+
+class SqueezeExcite(nnx.Module):
+    def __init__(self, primitive: p.SqueezeExcite):
+        self.reduce = Weights((primitive.channels, primitive.reduce), primitive.bias)
+        self.expand = Weights((primitive.reduce, primitive.channels), primitive.bias)
+        self.act, self.gate = primitive.act, primitive.gate
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        z = x.mean((1, 2))
+        z = activate(self.reduce.add_bias(z @ self.reduce.kernel[...].astype(x.dtype)), self.act)
+        z = activate(self.expand.add_bias(z @ self.expand.kernel[...].astype(x.dtype)), self.gate)
+        return x * z[:, None, None, :]
+
+
+class OpLayer(nnx.Module):
+    """Computes ``op``: parameters are named by its primitives (``expand.kernel``, ``expand_bn.scale``, ...)."""
+
+    def __init__(self, op: Op, defaults: Defaults):
+        self.op, self.defaults = op, defaults
+        for step in op.primitives():
+            if isinstance(step, p.Conv):
+                setattr(self, step.name, Weights((step.kernel, step.kernel, step.in_ // step.groups, step.out), step.bias))
+            elif isinstance(step, p.Dense):
+                setattr(self, step.name, Weights((step.in_, step.out), step.bias))
+            elif isinstance(step, p.Norm):
+                setattr(self, step.name, BatchNorm(step.channels, step.act, defaults.bn_eps))
+            elif isinstance(step, p.SqueezeExcite):
+                setattr(self, step.name, SqueezeExcite(step))
+
+    def __call__(self, x: Float[Array, "n h w c"], train: bool, momentum: float | jax.Array) -> jax.Array:
+        y = x
+        for step in self.op.primitives():
+            y = self._step(step, y, train, momentum)
+        return y + x if self.op.has_residual else y
+
+    def _step(self, step: p.Primitive, x: jax.Array, train: bool, momentum: float | jax.Array) -> jax.Array:
+        module = getattr(self, step.name, None)
+        if isinstance(step, p.Conv):
+            pads = padding_of(x.shape[1:3], step.kernel, step.stride, self.defaults.padding, step.pad)
+            return module.add_bias(conv(x, module.kernel[...].astype(x.dtype), step.stride, pads, step.groups))
+        if isinstance(step, p.Norm):
+            return module(x, train, momentum)
+        if isinstance(step, p.Act):
+            return activate(x, step.act)
+        if isinstance(step, p.Shuffle):
+            n, h, w, c = x.shape
+            return x.reshape(n, h, w, step.groups, c // step.groups).swapaxes(3, 4).reshape(n, h, w, c)
+        if isinstance(step, p.SqueezeExcite):
+            return module(x)
+        if isinstance(step, p.GlobalPool):
+            return x.mean((1, 2), keepdims=True)
+        if isinstance(step, p.Dense):
+            return module.add_bias(x.reshape(x.shape[0], -1) @ module.kernel[...].astype(x.dtype))
+        raise TypeError(f"no layer for primitive {step!r}")

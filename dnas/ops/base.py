@@ -1,0 +1,354 @@
+"""What every op type is: a frozen dataclass that expands to primitives.
+
+An op (a row of the paper's block table) is *defined* by its list of primitives in execution order. Parameters, MACs,
+shapes, the features of a latency cost model and the Flax layer are all computed from that list, so a new op type is
+one dataclass with one method. Nothing here imports JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
+
+from dnas.errors import ArchitectureError, nearest
+
+ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "gelu")
+GATES = ("sigmoid", "hsigmoid")
+PADDINGS = ("symmetric", "tf_same")
+# Labels of published files: informative, never part of an op's identity.
+LABELS = frozenset({"part", "from", "expansion", "endpoint", "input_ratio", "output_ratio"})
+# JSON fields that are written only where they differ from the default, and those that may be absent when read.
+_QUIET = frozenset({"pad", "expand_groups", "project_groups", "shuffle", "expand_splits", "project_splits"})
+_OPTIONAL = _QUIET | {"bias", "se", "groups", "norm", "pw_act"}
+
+
+class Shape(NamedTuple):
+    """Size of one feature map; ``height`` and ``width`` in pixels."""
+
+    height: int
+    width: int
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}x{self.channels}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Primitive:
+    """One step of an op. ``name`` is its place in the parameter tree."""
+
+    name: str
+
+    def out_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters (running statistics are not counted)."""
+        return 0
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates of convolutions and matrix products on one input of ``shape``."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv(Primitive):
+    """k x k convolution. ``pad`` is pixels on every side, or None for the network's padding rule."""
+
+    in_: int
+    out: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    bias: bool = False
+    pad: int | None = None
+
+    @property
+    def depthwise(self) -> bool:
+        return self.groups == self.in_ == self.out and self.groups > 1
+
+    @property
+    def params(self) -> int:
+        return self.kernel**2 * (self.in_ // self.groups) * self.out + (self.out if self.bias else 0)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        def size(n: int) -> int:
+            if self.pad is None:
+                return -(-n // self.stride)
+            return (n + 2 * self.pad - self.kernel) // self.stride + 1
+
+        return Shape(size(shape.height), size(shape.width), self.out)
+
+    def macs(self, shape: Shape) -> int:
+        out = self.out_shape(shape)
+        return out.height * out.width * self.kernel**2 * (self.in_ // self.groups) * self.out
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm(Primitive):
+    """Batch normalisation over ``channels``, followed by ``act`` (None: linear)."""
+
+    channels: int
+    act: str | None = None
+
+    @property
+    def params(self) -> int:
+        return 2 * self.channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Act(Primitive):
+    act: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffle(Primitive):
+    """Channel shuffle: [.., g, C/g] -> [.., C/g, g]."""
+
+    groups: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SqueezeExcite(Primitive):
+    """x * gate(expand(act(reduce(mean(x)))))."""
+
+    channels: int
+    reduce: int
+    act: str
+    gate: str
+    bias: bool = True
+
+    @property
+    def params(self) -> int:
+        return 2 * self.channels * self.reduce + (self.channels + self.reduce if self.bias else 0)
+
+    def macs(self, shape: Shape) -> int:
+        return 2 * self.channels * self.reduce
+
+
+@dataclasses.dataclass(frozen=True)
+class GlobalPool(Primitive):
+    """Mean over height and width; keeps 1x1."""
+
+    def out_shape(self, shape: Shape) -> Shape:
+        return Shape(1, 1, shape.channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(Primitive):
+    """Flatten, matrix product."""
+
+    in_: int
+    out: int
+    bias: bool = True
+
+    @property
+    def params(self) -> int:
+        return self.in_ * self.out + (self.out if self.bias else 0)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        return Shape(1, 1, self.out)
+
+    def macs(self, shape: Shape) -> int:
+        return self.in_ * self.out
+
+
+OPS: dict[str, type[Op]] = {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Op:
+    """One layer of a network. Subclasses set ``op`` (the JSON name) and implement ``primitives``.
+
+    Field names are those of the JSON, with a trailing underscore where Python reserves the word (``in_``).
+    """
+
+    op: ClassVar[str]
+    unpriced: ClassVar[frozenset[str]] = frozenset({"bias", "norm"})  # not part of the latency key
+
+    def __init_subclass__(cls) -> None:
+        if "op" in cls.__dict__:
+            OPS[cls.op] = cls
+
+    # -- what a subclass says -------------------------------------------------------------------------------------
+
+    def primitives(self) -> tuple[Primitive, ...]:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise ValueError, in words, where the fields contradict each other."""
+
+    @property
+    def label(self) -> str:
+        """Short name among the candidates of one layer, as the paper writes it (k3_e6)."""
+        return self.op
+
+    @property
+    def in_channels(self) -> int | None:
+        """Input channels that the op needs; None if any will do."""
+        return getattr(self, "in_", None)
+
+    # -- what follows from it -------------------------------------------------------------------------------------
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        try:
+            self.check()
+        except ValueError as problem:
+            raise ArchitectureError(f"{self.op}: {problem}") from None
+
+    @property
+    def has_residual(self) -> bool:
+        return bool(getattr(self, "residual", False))
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters: weights, biases, BN gamma and beta."""
+        return sum(p.params for p in self.primitives())
+
+    def trace(self, shape: Shape) -> tuple[tuple[Primitive, Shape], ...]:
+        """Each primitive with the shape that it reads. Errors: ArchitectureError where the shapes cannot work."""
+        return _trace(self, shape)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        primitive, last = _trace(self, shape)[-1] if self.primitives() else (Primitive(""), shape)
+        return primitive.out_shape(last)
+
+    def macs(self, shape: Shape) -> int:
+        return sum(p.macs(s) for p, s in _trace(self, shape))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON object: ``op`` and all fields, in order; rare ones only where they differ from their default."""
+        fields = [f for f in dataclasses.fields(self) if f.name not in _QUIET or not _is_default(self, f)]
+        return {"op": self.op} | {_json_name(f): _json_value(getattr(self, f.name)) for f in fields}
+
+    def price_fields(self, shape: Shape) -> tuple[tuple[str, Any], ...]:
+        """What the latency of this op on ``shape`` depends on, as (field, value): the key of a latency table.
+
+        Fields at their default are left out; so are convolution biases and normalisation, which cost nothing once folded.
+        """
+        fields = [f for f in dataclasses.fields(self) if f.name not in self.unpriced and not _is_default(self, f)]
+        values = ((_json_name(f), getattr(self, f.name)) for f in fields)
+        priced = ((k, (("reduce", v.reduce), ("gate", v.gate)) if isinstance(v, SE) else v) for k, v in values)
+        return (("op", self.op), *priced, ("height", shape.height), ("width", shape.width))
+
+    def __repr__(self) -> str:
+        fields = [f for f in dataclasses.fields(self) if not _is_default(self, f)]
+        return f"{self.op}({', '.join(f'{_json_name(f)}={getattr(self, f.name)}' for f in fields)})"
+
+
+@dataclasses.dataclass(frozen=True)
+class SE:
+    """Squeeze-excite of a layer: exact ``reduce`` width, inner activation and gate."""
+
+    reduce: int
+    act: str = "relu"
+    gate: str = "hsigmoid"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.reduce < 1 or self.act not in ACTIVATIONS or self.gate not in GATES:
+            raise ArchitectureError(
+                f"se: reduce={self.reduce}, act={self.act!r}, gate={self.gate!r}; expected a width of at least 1, "
+                f"an activation of {', '.join(ACTIVATIONS)} and a gate of {', '.join(GATES)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def primitive(self, channels: int) -> SqueezeExcite:
+        return SqueezeExcite("se", channels, self.reduce, self.act, self.gate, self.bias)
+
+
+def op_from_dict(given: Mapping[str, Any]) -> Op:
+    """Inverse of ``Op.to_dict``; labels of published files are dropped. Errors: ArchitectureError."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("op"), str):
+        raise ArchitectureError(f"a layer must be an object with a field 'op', got {given!r}")
+    kind = OPS.get(given["op"])
+    if kind is None:
+        raise ArchitectureError(f"unknown op {given['op']!r}{nearest(given['op'], OPS)}")
+    known = {_json_name(f): f for f in dataclasses.fields(kind)}
+    values = {}
+    for name, value in given.items():
+        if name == "op" or name in LABELS:
+            continue
+        if name not in known:
+            raise ArchitectureError(f"{kind.op}: unknown field {name!r}{nearest(name, known)}")
+        if name == "se" and isinstance(value, Mapping):
+            try:
+                value = SE(**value)
+            except TypeError:
+                raise ArchitectureError(
+                    f"{kind.op}: se has fields {sorted(value)}; expected reduce, act, gate, bias"
+                ) from None
+        values[known[name].name] = tuple(value) if isinstance(value, list) else value
+    missing = [n for n, f in known.items() if f.name not in values and f.name not in _OPTIONAL]
+    if missing:
+        raise ArchitectureError(f"{kind.op}: missing field {missing[0]!r}")
+    return kind(**values)
+
+
+@lru_cache(maxsize=65536)
+def _trace(op: Op, shape: Shape) -> tuple[tuple[Primitive, Shape], ...]:
+    steps, start = [], shape
+    for primitive in op.primitives():
+        wanted = getattr(primitive, "in_", None) or getattr(primitive, "channels", None)
+        size = math.prod(shape) if isinstance(primitive, Dense) else shape.channels
+        if wanted is not None and wanted != size:
+            raise ArchitectureError(
+                f"{op.op}: {primitive.name or 'input'} takes {wanted} channels but is given {size} ({shape})"
+            )
+        steps.append((primitive, shape))
+        shape = primitive.out_shape(shape)
+        if shape.height < 1 or shape.width < 1:
+            raise ArchitectureError(f"{op.op}: the map is empty after {primitive.name!r} (input {start})")
+    if op.has_residual and shape != start:
+        raise ArchitectureError(f"{op.op}: a residual needs equal shapes, got {start} -> {shape}")
+    if not steps and op.in_channels not in (None, shape.channels):
+        raise ArchitectureError(f"{op.op}: takes {op.in_channels} channels but is given {shape.channels} ({shape})")
+    return tuple(steps)
+
+
+def _json_name(field: dataclasses.Field[Any]) -> str:
+    return field.name.rstrip("_")
+
+
+def _json_value(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, SE) else list(value) if isinstance(value, tuple) else value
+
+
+def _is_default(op: Op, field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING and getattr(op, field.name) == field.default
+
+
+_POSITIVE = frozenset({
+    "in_", "mid", "mid_in", "mid_out", "out", "kernel", "stride", "groups", "expand_groups", "project_groups",
+    "shuffle", "expand_splits", "project_splits",
+})  # fmt: skip
+
+
+def _check_types(op: Op) -> None:
+    """Fields by their annotation's first word: int, bool, str; sizes must be positive."""
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        name, kinds = _json_name(field), str(field.type)
+        fits = (
+            (value is None and "None" in kinds)
+            or (isinstance(value, bool) and "bool" in kinds)
+            or (isinstance(value, int) and not isinstance(value, bool) and "int" in kinds)
+            or (isinstance(value, float) and "float" in kinds)
+            or (isinstance(value, str) and "str" in kinds)
+            or (isinstance(value, SE) and "SE" in kinds)
+            or (isinstance(value, tuple) and "tuple" in kinds and all(type(v) is int for v in value) and value)
+        )
+        if not fits:
+            raise ArchitectureError(f"{op.op}: {name} is {value!r}; expected {kinds}")
+        sizes = value if isinstance(value, tuple) else (value,)
+        if field.name in _POSITIVE and any(v is not None and v < 1 for v in sizes):
+            raise ArchitectureError(f"{op.op}: {name} is {value!r}; expected at least 1")
+        if field.name in ("act", "pw_act") and value is not None and value not in ACTIVATIONS:
+            raise ArchitectureError(f"{op.op}: {name} is {value!r}{nearest(str(value), ACTIVATIONS)}")

@@ -1,0 +1,124 @@
+"""What a person sees of a search: the summary before, a progress bar and one line per epoch during, tables after."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich import progress as bars
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dnas.search.engine import Setup
+    from dnas.search.whole import SearchResult
+
+# heading, field of a history row, format
+_COLUMNS = (
+    ("epoch", "epoch", "5d"), ("loss", "train_loss", "7.3f"), ("train", "train_accuracy", "6.1%"),
+    ("mixture", "mixture_accuracy", "7.1%"), ("argmax", "argmax_accuracy", "6.1%"), ("E[ms]", "expected_ms", "8.4g"),
+    ("argmax ms", "argmax_ms", "9.4g"), ("T", "temperature", "5.2f"), ("entropy", "entropy", "7.2f"), ("skips", "skip_share", "5.0%"),
+)  # fmt: skip
+
+
+class Watcher:
+    """Progress bars, one per phase, and one line per epoch; says nothing if ``console`` is None."""
+
+    def __init__(self, console: RichConsole | None):
+        self._console = console
+        self._tasks: dict[str, bars.TaskID] = {}
+        self._headed = False
+        columns = (
+            bars.TextColumn("{task.description:<9}"), bars.BarColumn(), bars.TaskProgressColumn(),
+            bars.MofNCompleteColumn(), bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
+        )  # fmt: skip
+        self.bars = bars.Progress(*columns, console=console, disable=console is None, speed_estimate_period=120)
+
+    def begin(self, phase: str, total: int, done: int) -> None:
+        self._tasks[phase] = self.bars.add_task(phase, total=total, completed=done)
+
+    def advance(self, phase: str) -> None:
+        self.bars.advance(self._tasks[phase])
+
+    def row(self, row: dict[str, Any]) -> None:
+        if self._console is None:
+            return
+        if row["phase"] != "search":
+            self.bars.update(self._tasks[row["phase"]], description=f"{row['phase']} {row['accuracy']:.1%}")
+            return
+        if not self._headed:
+            self._headed = True
+            self.bars.console.print("  ".join(f"{h:>{_width(f)}}" for h, _, f in _COLUMNS), style="bold", highlight=False)
+        cells = (f"{'-':>{_width(f)}}" if row[k] is None else format(row[k], f) for _, k, f in _COLUMNS)
+        self.bars.console.print("  ".join(cells), highlight=False)
+
+
+class Console:
+    """Prints to the terminal; nothing at all if ``talk`` is False."""
+
+    def __init__(self, talk: bool):
+        self._rich = RichConsole(soft_wrap=True) if talk else None
+
+    def note(self, text: str) -> None:
+        if self._rich:
+            self._rich.print(text, highlight=False, markup=False)
+
+    def summary(self, setup: Setup) -> None:
+        """Before the start: space, latency range, table, data, target, warnings."""
+        config, schedule = setup.config, setup.schedule
+        (fastest, _), (slowest, _) = setup.terms.extreme(1), setup.terms.extreme(-1)
+        sizes = {k: len(getattr(setup.splits, k)) for k in ("weights", "architecture", "selection", "test")}
+        goal = f"target {config.target_ms:.4g} ms" if config.target_ms else "no target"
+        self.note(f"space    {setup.space}")
+        self.note(f"latency  {fastest:.4g} to {slowest:.4g} ms; {goal}; objective {config.objective}")
+        self.note(f"table    {setup.lut.name}: {setup.lut.summary()}")
+        self.note(f"data     {setup.dataset.name}: " + ", ".join(f"{n} {k}" for k, n in sizes.items()) + " images")
+        self.note(
+            f"search   {config.method}, {schedule.epochs} epochs ({schedule.warm_up} of warm-up) of {schedule.weight_steps} "
+            f"weight and {schedule.theta_steps} architecture steps, batch {config.batch_size}, seed {config.seed}"
+        )
+        for warning in setup.terms.warnings:
+            self.note(f"note     {warning}")
+        self.note("")
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Watcher]:
+        watcher = Watcher(self._rich)
+        with watcher.bars:
+            yield watcher
+
+    def result(self, result: SearchResult) -> None:
+        """After the end: the chosen layers, totals, accuracy, paths."""
+        if not self._rich:
+            return
+        arch, report = result.architecture, result.latency
+        table = Table(title=None, show_edge=False, pad_edge=False)
+        for heading, justify in (("#", "right"), ("layer", "left"), ("output", "right"), ("ms", "right"), ("MACs", "right"), ("params", "right")):
+            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        for index, op in enumerate(arch.layers):
+            shape = arch.shapes[index]
+            ms = report.layers_ms[index]
+            table.add_row(
+                str(index), f"{op.op} {op.label}" if op.label != op.op else op.op, str(arch.shapes[index + 1]), f"{ms:.4f}",
+                f"{op.macs(shape):,}", f"{op.params:,}",
+            )  # fmt: skip
+        table.add_section()
+        table.add_row("", "total", "", f"{report.total_ms:.4f}", f"{arch.macs:,}", f"{arch.params:,}", style="bold")
+        self._rich.print(table)
+        self.note("")
+        status = f"{report.table.status} for {report.table.device}"
+        target = arch.provenance.get("target_ms")
+        off = f", {report.total_ms / target - 1:+.1%} from the target" if target else ""
+        self.note(f"latency   {report.total_ms:.4g} ms, {status}{off}")
+        self.note(f"accuracy  {result.accuracy} on the test images, after the short training")
+        self.note(f"          {result.inherited} on the selection images, with the supernet's weights")
+        for warning in result.warnings:
+            self.note(f"note      {warning}")
+        if result.folder:
+            for name in ("architecture.json", "history.jsonl", "config.json", "search.png", "checkpoint"):
+                self.note(f"written   {result.folder / name}")
+
+
+def _width(spec: str) -> int:
+    return max(int(spec.split(".")[0].rstrip("d%")), 0)

@@ -1,0 +1,243 @@
+"""The search as pure steps: ``init(setup)`` and ``step(setup, state, batch, kind, temperature) -> (state, info)``.
+
+One compiled program computes the gradients for weight steps and architecture steps alike; the updates are small programs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnas import gates as gates_lib
+from dnas import supernet
+from dnas.config import SearchConfig, complete, with_recipe
+from dnas.data import Dataset, Feed, Splits, split
+from dnas.errors import ConfigError
+from dnas.gates import Logits
+from dnas.latency.table import LatencyTable
+from dnas.latency.terms import Terms, latency_ms, price
+from dnas.masked import masked_update
+from dnas.methods import Method, method
+from dnas.objective import Objective, objective
+from dnas.optimisers import sgd_cosine
+from dnas.search.schedule import Kind, Schedule
+from dnas.space import Space
+
+Batch = tuple[jax.Array, jax.Array]
+
+
+class State(NamedTuple):
+    """Everything that a search must not forget; a plain pytree."""
+
+    params: Any
+    stats: Any
+    logits: Logits
+    weight_opt: Any
+    theta_opt: Any
+    key: jax.Array  # uint32[2]: PRNG key data
+    step: jax.Array  # i32[]: steps of both kinds so far
+    sums: dict[str, jax.Array]  # f32[]: losses, hits and images of this epoch, per kind
+    bad_step: jax.Array  # i32[]: the first step whose loss was not finite, -1 if none
+
+
+class Info(NamedTuple):
+    """What one step measured, still on the device."""
+
+    task_loss: jax.Array
+    accuracy: jax.Array
+    latency_ms: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A search that is ready to start: what does not change while it runs."""
+
+    config: SearchConfig
+    space: Space
+    lut: LatencyTable
+    terms: Terms
+    dataset: Dataset
+    splits: Splits
+    schedule: Schedule
+
+    @property
+    def method(self) -> Method:
+        return method(self.config.method)
+
+    @cached_property
+    def net(self) -> supernet.Net:
+        return supernet.Net.of(self.space)
+
+    @cached_property
+    def feeds(self) -> dict[str, Feed]:
+        """Augmented batches for the weights, plain ones for everything that measures."""
+        assert self.config.augment is not None
+        plain = {k: self.feed(getattr(self.splits, k)) for k in ("architecture", "selection")}
+        return {**plain, "weights": self.feed(self.splits.weights, self.config.augment), "plain": self.feed(self.splits.weights)}
+
+    def feed(self, part: Any, augment: str = "none") -> Feed:
+        return feed(self.config, self.space, self.dataset, part, augment)
+
+    @cached_property
+    def objective(self) -> Objective:
+        c = self.config
+        assert c.objective and c.strength is not None and c.alpha is not None and c.beta is not None
+        return objective(c.objective).make(c.target_ms or 0.0, c.strength, c.alpha, c.beta)
+
+    @cached_property
+    def weight_optimiser(self) -> optax.GradientTransformation:
+        assert self.config.lr is not None and self.config.weight_decay is not None
+        return sgd_cosine(self.config.lr, self.schedule.total_weight_steps, self.config.weight_decay)
+
+    @cached_property
+    def theta_optimiser(self) -> optax.GradientTransformation:
+        assert self.config.theta_lr is not None and self.config.theta_weight_decay is not None
+        decay = self.config.theta_weight_decay
+        l2 = [optax.add_decayed_weights(decay)] if decay else []  # L2 in the gradient, as the paper's Adam has it
+        return optax.chain(*l2, optax.adam(self.config.theta_lr))
+
+    @cached_property
+    def programs(self) -> _Programs:
+        return _Programs(self)
+
+
+def feed(config: SearchConfig, space: Space, dataset: Dataset, part: Any, augment: str = "none") -> Feed:
+    """Batches of ``part`` in the size and channels that ``space`` takes. Errors: DataError where they cannot be made so."""
+    assert config.batch_size is not None
+    return Feed(
+        part, batch_size=config.batch_size, resolution=space.resolution, channels=space.input_channels,
+        mean=dataset.mean, std=dataset.std, augment=augment, seed=config.seed,
+    )  # fmt: skip
+
+
+def init(setup: Setup) -> State:
+    """Fresh weights, equal logits. The same seed gives the same state."""
+    key = jax.random.key(setup.config.seed)
+    weights_key, steps_key = jax.random.split(key)
+    _, params, stats = supernet.init(setup.space, weights_key)
+    logits = gates_lib.zeros(setup.space)
+    return State(
+        params, stats, logits, setup.weight_optimiser.init(params), setup.theta_optimiser.init(logits),
+        jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(), jnp.full((), -1, jnp.int32),
+    )  # fmt: skip
+
+
+def zero_sums() -> dict[str, jax.Array]:
+    names = ("loss", "hits", "images", "latency_ms", "steps")
+    return {f"{kind}_{name}": jnp.zeros(()) for kind in ("weights", "theta") for name in names}
+
+
+def step(setup: Setup, state: State, batch: Batch, kind: Kind, temperature: float) -> tuple[State, Info]:
+    """One step of ``kind`` on ``batch``; ``state`` is donated. The second call of each kind compiles nothing.
+
+    Weight steps minimise the cross-entropy alone and update BN statistics; architecture steps minimise the objective on
+    batch statistics and update none. Both draw gates from the current logits at ``temperature``.
+    """
+    programs = setup.programs
+    grads = programs.gradients(state.params, state.stats, state.logits, state.key, state.step, jnp.float32(temperature), *batch)
+    info = Info(grads.loss, grads.hits / batch[1].shape[0], grads.latency_ms)
+    if kind == "weights":
+        return programs.update_weights(state, grads), info
+    if kind == "theta":
+        return programs.update_theta(state, grads), info
+    raise ConfigError(f"unknown kind of step {kind!r}; expected 'weights' or 'theta'")
+
+
+class Gradients(NamedTuple):
+    """What the one large program returns."""
+
+    loss: jax.Array
+    hits: jax.Array
+    images: jax.Array
+    latency_ms: jax.Array
+    params: Any
+    logits_of_loss: Logits
+    logits_of_latency: Logits
+    stats: Any
+    ran: Any
+    sampled: Any
+
+
+class _Programs:
+    """The jitted functions of one setup. They close over its static parts and are traced once each."""
+
+    def __init__(self, setup: Setup):
+        self.setup = setup
+        self.traces = {"gradients": 0, "update_weights": 0, "update_theta": 0}
+        self.gradients = jax.jit(self._counted(self._gradients))
+        self.update_weights = jax.jit(self._counted(self._update_weights), donate_argnums=0)
+        self.update_theta = jax.jit(self._counted(self._update_theta), donate_argnums=0)
+
+    def _counted(self, function: Any) -> Any:
+        def traced(*args: Any) -> Any:
+            self.traces[function.__name__.lstrip("_")] += 1
+            return function(*args)
+
+        return traced
+
+    def _gradients(
+        self, params: Any, stats: Any, logits: Logits, key: Any, count: Any, temperature: Any, x: Any, y: Any
+    ) -> Gradients:
+        setup = self.setup
+        key = jax.random.fold_in(jax.random.wrap_key_data(key), count)
+
+        def losses(params: Any, logits: Logits) -> Any:
+            gates = setup.method.draw(key, logits, temperature)
+            out, new_stats = supernet.apply(setup.net, params, stats, x, gates, train=True)
+            loss = optax.softmax_cross_entropy_with_integer_labels(out.astype(jnp.float32), y).mean()
+            return loss, (latency_ms(setup.terms, gates), (out.argmax(-1) == y).sum(), new_stats, gates.active)
+
+        value = jax.value_and_grad(losses, argnums=(0, 1), has_aux=True)
+        (loss, (ms, hits, new_stats, active)), (d_params, d_logits) = value(params, logits)
+        d_latency = jax.grad(lambda v: latency_ms(setup.terms, setup.method.draw(key, v, temperature)))(logits)
+        gates = gates_lib.Gates({}, active)
+        sampled = None
+        if active is not None:
+            sampled = {n: jnp.zeros(v.shape, bool).at[active[n]].set(True) for n, v in logits.items()}
+        ran = supernet.ran(setup.net, params, gates)
+        images = jnp.float32(y.shape[0])
+        return Gradients(loss, hits.astype(jnp.float32), images, ms, d_params, d_logits, d_latency, new_stats, ran, sampled)
+
+    def _update_weights(self, state: State, grads: Gradients) -> State:
+        params, opt = masked_update(self.setup.weight_optimiser, grads.params, state.weight_opt, state.params, grads.ran)
+        return _advance(state, grads, "weights", grads.loss)._replace(params=params, weight_opt=opt, stats=grads.stats)
+
+    def _update_theta(self, state: State, grads: Gradients) -> State:
+        loss, (by_task, by_latency) = jax.value_and_grad(self.setup.objective, argnums=(0, 1))(grads.loss, grads.latency_ms)
+        total = jax.tree.map(lambda t, m: by_task * t + by_latency * m, grads.logits_of_loss, grads.logits_of_latency)
+        logits, opt = masked_update(self.setup.theta_optimiser, total, state.theta_opt, state.logits, grads.sampled)
+        return _advance(state, grads, "theta", loss)._replace(logits=logits, theta_opt=opt)
+
+
+def _advance(state: State, grads: Gradients, kind: Kind, loss: jax.Array) -> State:
+    """Counters and sums after a step of ``kind`` whose loss (objective) was ``loss``."""
+    found = {"loss": grads.loss, "hits": grads.hits, "images": grads.images, "latency_ms": grads.latency_ms, "steps": 1.0}
+    sums = state.sums | {f"{kind}_{n}": state.sums[f"{kind}_{n}"] + v for n, v in found.items()}
+    bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), state.step, state.bad_step)
+    return state._replace(step=state.step + 1, sums=sums, bad_step=bad)
+
+
+def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Dataset) -> Setup:
+    """Resolve every default and check that the search can work, before anything is computed.
+
+    Errors: ConfigError (an unreachable target, with the reachable range), DataError, LatencyError.
+    """
+    space = space.at(num_classes=dataset.num_classes)
+    terms = price(space, lut, config.missing)
+    fastest, slowest = terms.extreme(1)[0], terms.extreme(-1)[0]
+    config = with_recipe(config)
+    splits = split(dataset, config.seed)
+    weight_steps = feed(config, space, dataset, splits.weights).steps_per_epoch
+    theta_steps = feed(config, space, dataset, splits.architecture).steps_per_epoch
+    config = complete(config, grey=dataset.channels == 1, theta_steps=theta_steps, middle_ms=(fastest + slowest) / 2)
+    if config.target_ms is not None and not fastest <= config.target_ms <= slowest:
+        raise ConfigError(
+            f"--target-ms {config.target_ms:g} is out of reach: on {lut.device} the networks of {space.name} take "
+            f"{fastest:.4g} to {slowest:.4g} ms"
+        )
+    return Setup(config, space, lut, terms, dataset, splits, Schedule.of(config, weight_steps, theta_steps))

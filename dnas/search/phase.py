@@ -1,0 +1,106 @@
+"""The search as epochs: its steps, and what is measured after each."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from dnas import derive, gates, loop
+from dnas.evaluate import Accuracy, accuracy, recalibrate
+from dnas.ops import SkipOp
+from dnas.search.engine import Info, Setup, State, step, zero_sums
+from dnas.space import Genotype, Space
+
+
+class SearchPhase:
+    """Runs ``setup``'s schedule; every epoch ends with a row of figures."""
+
+    name = "search"
+    first_number = 0
+
+    def __init__(self, setup: Setup):
+        self.setup = setup
+        self.epochs = setup.schedule.epochs
+
+    def steps(self, epoch: int) -> int:
+        return self.setup.schedule.steps(epoch)
+
+    def before(self, epoch: int) -> int:
+        return self.setup.schedule.before(epoch)
+
+    def step(self, state: State, epoch: int, step_: int) -> tuple[State, Info]:
+        schedule = self.setup.schedule
+        kind, number = schedule.at(epoch, step_)
+        feed = self.setup.feeds["weights" if kind == "weights" else "architecture"]
+        return step(self.setup, state, feed.batch(number), kind, schedule.temperature(epoch))
+
+    def end_epoch(self, state: State, epoch: int) -> tuple[State, dict[str, Any]]:
+        setup = self.setup
+        sums, logits, bad = jax.device_get((state.sums, state.logits, state.bad_step))
+        assert setup.config.lr is not None
+        loop.check_finite(int(bad), self.name, setup.config.lr, "the last good checkpoint is kept")
+        genotype = derive.argmax_genotype(setup.space, logits)
+        found = measure(setup, state, genotype)
+        row = {
+            "phase": self.name, "epoch": epoch + 1, "temperature": setup.schedule.temperature(epoch),
+            **_means(sums, "weights"), **_means(sums, "theta"),
+            "argmax_accuracy": found.top1, "argmax_loss": found.loss,
+            **describe(setup, logits, genotype),
+        }  # fmt: skip
+        return state._replace(sums=zero_sums()), row
+
+
+def measure(setup: Setup, state: State, genotype: Genotype) -> Accuracy:
+    """Accuracy of one network with the supernet's weights on the selection split, after recalibration."""
+    picked = gates.one_hot(setup.space, genotype)
+    stats = recalibrate(setup.net, state.params, state.stats, setup.feeds["plain"], picked)
+    return accuracy(setup.net, state.params, stats, setup.feeds["selection"], picked)
+
+
+def describe(setup: Setup, logits: dict[str, Any], genotype: Genotype) -> dict[str, Any]:
+    """What the logits say: probabilities, expected and argmax latency in ms, entropy in units of ln n, share of skips."""
+    space, terms = setup.space, setup.terms
+    chances = {n: derive.probabilities(v) for n, v in logits.items()}
+    expected = terms.constant_ms
+    for factor in terms.factors:
+        part = factor.values
+        for name in factor.names:
+            part = np.tensordot(chances[name], part, axes=(0, 0))
+        expected += float(part)
+    return {
+        "expected_ms": expected,
+        "argmax_ms": terms.at(space.assignment(genotype)),
+        "entropy": entropy(chances),
+        "skip_share": skip_share(space, chances),
+        "genotype": list(genotype),
+        "probabilities": {n: [round(float(p), 6) for p in v] for n, v in chances.items()},
+    }
+
+
+def entropy(chances: dict[str, np.ndarray]) -> float:
+    """Mean over choices of H(p) / ln n: 1 is undecided, 0 is decided."""
+    parts = [-float(np.sum(p * np.log(np.maximum(p, 1e-30)))) / math.log(len(p)) for p in chances.values() if len(p) > 1]
+    return float(np.mean(parts)) if parts else 0.0
+
+
+def skip_share(space: Space, chances: dict[str, np.ndarray]) -> float:
+    """Mean probability of an identity over the layers that may become one; 0 where none may."""
+    shares = []
+    for slot in space.slots:
+        skips = [c for c in slot.candidates if isinstance(c.op, SkipOp)]
+        if slot.choices and skips:
+            shares.append(sum(math.prod(float(chances[n][list(i)].sum()) for n, i in c.when) for c in skips))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def _means(sums: dict[str, Any], kind: str) -> dict[str, float | None]:
+    """Loss and accuracy of the soft mixture over the epoch's steps of one kind; None where there were none."""
+    n, images = float(sums[f"{kind}_steps"]), float(sums[f"{kind}_images"])
+    names = ("train_loss", "train_accuracy") if kind == "weights" else ("mixture_loss", "mixture_accuracy")
+    return {
+        names[0]: float(sums[f"{kind}_loss"]) / n if n else None,
+        names[1]: float(sums[f"{kind}_hits"]) / images if images else None,
+    }

@@ -1,0 +1,183 @@
+"""Spaces in files: finding and running ``spaces/NAME.py``, and the JSON form."""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dnas.arch import Defaults
+from dnas.errors import ArchitectureError, DnasError, SpaceError, nearest
+from dnas.files import read_json, shipped
+from dnas.ops import OPS, SE, Op, op_from_dict
+from dnas.slots import Layer, OneOf, Stage, Template
+from dnas.space import Space
+
+FORMAT = "dnas-space/1"
+
+
+def shipped_spaces() -> list[str]:
+    """Names of the spaces that come with the package."""
+    return sorted(p.stem for p in shipped("spaces").glob("*.py") if not p.stem.startswith("_"))
+
+
+def load(spec: str) -> Space:
+    """See ``dnas.load_space``."""
+    path, _, tail = spec.partition(":")
+    options = _parse_options(tail, spec)
+    name = path.removesuffix(".py")
+    bare = "/" not in path and "\\" not in path and not path.endswith(".json")
+    file = shipped("spaces") / f"{name}.py" if bare and name in shipped_spaces() else Path(path)
+    if not file.is_file() and bare and Path(f"{path}.py").is_file():
+        file = Path(f"{path}.py")
+    if not file.is_file():
+        raise SpaceError(f"unknown space {path!r}{nearest(name, shipped_spaces())} (or give a .py or .json file)")
+    if file.suffix == ".json":
+        if options:
+            raise SpaceError(f"{file}: a .json space takes no options, got {', '.join(options)}")
+        body = read_json(file, SpaceError)
+        try:
+            return from_json(body)
+        except SpaceError as problem:
+            raise SpaceError(f"{file}: {problem}") from None
+    try:
+        value = runpy.run_path(str(file)).get("SPACE")
+    except DnasError as problem:
+        raise SpaceError(f"{file}: {problem}") from None
+    except Exception as problem:
+        raise SpaceError(f"{file}: running it raised {type(problem).__name__}: {problem}") from None
+    return _with_options(value, options, file)
+
+
+def _with_options(value: Any, options: dict[str, str], file: Path) -> Space:
+    if isinstance(value, Space):
+        if options:
+            raise SpaceError(f"{file}: this space takes no options, got {', '.join(options)}")
+        return value
+    if not callable(value):
+        raise SpaceError(f"{file}: expected a value SPACE (a dnas.Space, or a function that returns one)")
+    parameters = inspect.signature(value, eval_str=True).parameters
+    arguments = {}
+    for name, text in options.items():
+        if name not in parameters:
+            raise SpaceError(f"{file.stem}: unknown option {name!r}{nearest(name, parameters)}")
+        arguments[name] = _parse(text, parameters[name].annotation, f"{file.stem}: option {name}")
+    space = value(**arguments)
+    if not isinstance(space, Space):
+        raise SpaceError(f"{file}: SPACE() returned {type(space).__name__}; expected a dnas.Space")
+    return space
+
+
+def _parse_options(tail: str, spec: str) -> dict[str, str]:
+    options = {}
+    for item in filter(None, tail.split(",")):
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise SpaceError(f"{spec!r}: expected NAME:option=value,option=value, got {item!r}")
+        options[name.strip()] = text.strip()
+    return options
+
+
+def _parse(text: str, kind: Any, where: str) -> Any:
+    words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+    readers: dict[Any, Callable[[str], Any]] = {bool: lambda t: words[t.lower()], int: int, float: float, str: str}
+    try:
+        return readers.get(kind, str)(text)
+    except (KeyError, ValueError):
+        raise SpaceError(f"{where} is {text!r}; expected {getattr(kind, '__name__', kind)}") from None
+
+
+# -- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def to_json(space: Space) -> dict[str, Any]:
+    """The ``dnas-space/1`` object: an architecture's, with ``{"one_of": name, "options": [...]}`` where there is a choice."""
+    return {
+        "format": FORMAT,
+        "name": space.name,
+        "input": {"channels": space.input_channels, "resolution": space.resolution},
+        "num_classes": space.num_classes,
+        "defaults": space.defaults.to_dict(),
+        "options": dict(space.options),
+        "layers": [_item_to_json(layer) for layer in space.layers],
+    }
+
+
+def _item_to_json(item: Any) -> Any:
+    if isinstance(item, Op):
+        return item.to_dict()
+    if isinstance(item, OneOf):
+        return {"one_of": item.name, "options": [_item_to_json(o) for o in item.options]}
+    if isinstance(item, Template):
+        return {"op": item.kind.op} | {k.rstrip("_"): _item_to_json(v) for k, v in item.fields}
+    if isinstance(item, Stage):
+        return {"depth": _item_to_json(item.depth), "layers": [_item_to_json(layer) for layer in item.layers]}
+    return item.to_dict() if isinstance(item, SE) else list(item) if isinstance(item, tuple) else item
+
+
+def from_json(given: Any) -> Space:
+    """Inverse of ``to_json``. Errors: SpaceError that names the layer and the field."""
+    needed = {"format", "name", "input", "num_classes", "defaults", "layers"}
+    if not isinstance(given, Mapping) or given.get("format") != FORMAT:
+        found = given.get("format") if isinstance(given, Mapping) else type(given).__name__
+        raise SpaceError(f"format is {found!r}; expected {FORMAT!r}")
+    for name in given:
+        if name not in needed | {"options"}:
+            raise SpaceError(f"unknown field {name!r}{nearest(str(name), needed)}")
+    if missing := sorted(needed - set(given)):
+        raise SpaceError(f"missing field {missing[0]!r}")
+    size = given["input"]
+    if not isinstance(size, Mapping) or set(size) != {"channels", "resolution"}:
+        raise SpaceError("input: expected an object with channels and resolution")
+    if not isinstance(given["layers"], list) or not isinstance(given["name"], str):
+        raise SpaceError("expected layers to be a list, and name to be text")
+    layers: list[Layer] = []
+    for index, layer in enumerate(given["layers"]):
+        try:
+            layers.append(_layer_from_json(layer))
+        except (ArchitectureError, SpaceError) as problem:
+            raise SpaceError(f"layer {index}: {problem}") from None
+    try:
+        return Space(
+            given["name"], tuple(layers), size["channels"], size["resolution"], given["num_classes"],
+            Defaults.from_dict(given["defaults"]), dict(given.get("options", {})),
+        )  # fmt: skip
+    except ArchitectureError as problem:
+        raise SpaceError(str(problem)) from None
+
+
+def _layer_from_json(given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        raise SpaceError(f"expected an object, got {given!r}")
+    if "one_of" in given:
+        return _choice(given, _layer_from_json)
+    if "depth" in given:
+        if set(given) != {"depth", "layers"} or not isinstance(given["layers"], list):
+            raise SpaceError("a stage has the fields depth and layers (a list)")
+        return Stage(_choice(given["depth"], _value), tuple(_layer_from_json(layer) for layer in given["layers"]))
+    chosen = {k: v for k, v in given.items() if isinstance(v, Mapping) and "one_of" in v}
+    if not chosen:
+        return op_from_dict(given)
+    if given.get("op") not in OPS:
+        raise SpaceError(f"unknown op {given.get('op')!r}{nearest(str(given.get('op')), OPS)}")
+    fields = {k: _choice(v, _value) if k in chosen else _value(v) for k, v in given.items() if k != "op"}
+    # building the first option of each choice checks the names and types of all fields
+    op_from_dict({k: v["options"][0] if k in chosen else v for k, v in given.items()})
+    return Template(OPS[given["op"]], **{"in_" if k == "in" else k: v for k, v in fields.items()})
+
+
+def _choice(given: Any, read: Callable[[Any], Any]) -> OneOf:
+    if not isinstance(given, Mapping) or set(given) != {"one_of", "options"} or not isinstance(given["options"], list):
+        raise SpaceError(f"a choice has the fields one_of (its name) and options (a list), got {given!r}")
+    return OneOf(given["one_of"], tuple(read(o) for o in given["options"]))
+
+
+def _value(given: Any) -> Any:
+    if isinstance(given, Mapping):
+        try:
+            return SE(**given)
+        except TypeError:
+            raise SpaceError(f"expected a value or a squeeze-excite object, got {given!r}") from None
+    return tuple(given) if isinstance(given, list) else given

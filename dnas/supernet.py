@@ -1,0 +1,294 @@
+"""Super-blocks and networks: ``init`` and ``apply`` over plain nested dicts.
+
+The supernet of a space and a finished network are one builder: a finished network's layers have one candidate each. This is
+the one file that knows ``nnx.split`` and ``nnx.merge``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx, traverse_util
+from jax import lax
+from jaxtyping import Array, Float
+
+from dnas.arch import Architecture, Defaults
+from dnas.errors import ConfigError
+from dnas.gates import Gates
+from dnas.layers.op import OpLayer
+from dnas.ops import Op, Shape
+from dnas.slots import Candidate, Slot
+from dnas.space import Space
+
+Tree = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """What ``apply`` needs besides numbers: the slots, and the options per choice. Hashable."""
+
+    slots: tuple[Slot, ...]
+    defaults: Defaults
+    input_shape: Shape
+    num_outputs: int
+
+    @classmethod
+    def of(cls, description: Architecture | Space) -> Net:
+        if isinstance(description, Space):
+            slots = description.slots
+        else:
+            slots = tuple(
+                Slot(i, before, after, (Candidate(op, op.label, ()),), (), ())
+                for i, (op, before, after) in enumerate(
+                    zip(description.layers, description.shapes, description.shapes[1:], strict=False)
+                )
+            )
+        return cls(slots, description.defaults, slots[0].in_shape, slots[-1].out_shape.channels)
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(n for s in self.slots for n in s.choices))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.slots, self.defaults))
+
+
+def init(description: Architecture | Space, key: jax.Array, dtype: Any = jnp.float32) -> tuple[Net, Tree, Tree]:
+    """``(net, params, stats)`` with plain nested dicts ``{layer: {candidate: {primitive: {kernel, ...}}}}``.
+
+    Convolutions: normal with variance 2 / fan-out (He et al. 2015, arXiv:1502.01852); linear: 1 / fan-in; BN: scale 1, bias 0
+    (also the last one of a residual block: a zero would make every candidate equal to skip); biases 0.
+    """
+    net = Net.of(description)
+    params: Tree = {}
+    stats: Tree = {}
+    for slot in net.slots:
+        for candidate in slot.candidates:
+            _, empty_params, empty_stats = _layer(candidate.op, net.defaults)
+            if empty_params:
+                params.setdefault(_name(slot), {})[candidate.label] = empty_params
+            if empty_stats:
+                stats.setdefault(_name(slot), {})[candidate.label] = empty_stats
+    flat = traverse_util.flatten_dict(params)
+    kernels = [path for path in flat if path[-1] == "kernel"]
+    normal: Any = jax.random.normal(key, (sum(math.prod(flat[p].shape) for p in kernels),), dtype)
+    if not isinstance(normal, jax.core.Tracer):
+        normal = np.asarray(normal)  # slicing on the host compiles nothing
+    start = 0
+    for path in flat:
+        shape = flat[path].shape
+        if path[-1] == "kernel":
+            size = math.prod(shape)
+            flat[path] = jnp.asarray(normal[start : start + size].reshape(shape) * _gain(shape), dtype)
+            start += size
+        else:
+            flat[path] = jnp.full(shape, float(path[-1] == "scale"), dtype)
+    filled = {p: jnp.full(v.shape, float(p[-1] == "var"), dtype) for p, v in traverse_util.flatten_dict(stats).items()}
+    return net, traverse_util.unflatten_dict(flat), traverse_util.unflatten_dict(filled)
+
+
+def apply(
+    net: Net,
+    params: Tree,
+    stats: Tree,
+    x: Float[Array, "batch height width channels"],
+    gates: Gates | None = None,
+    train: bool = False,
+    momentum: float | jax.Array | None = None,
+) -> tuple[Float[Array, "batch outputs"], Tree]:
+    """Logits f32[batch, outputs] (a feature map for a network without classifier) and the statistics after this call.
+
+    ``train``: BN uses the batch and moves its running statistics by ``momentum`` (their decay; default: the network's).
+    ``gates``: needed where there are choices. Every candidate that runs updates its own statistics; others keep theirs.
+    Errors: ConfigError where gates are missing, or images are of another shape.
+    """
+    if x.ndim != 4 or x.shape[1:] != tuple(net.input_shape):
+        raise ConfigError(f"images of shape {x.shape[1:]}; this network takes {net.input_shape}")
+    if net.choices and (gates is None or set(net.choices) - set(gates.weights)):
+        raise ConfigError(
+            f"this network has {len(net.choices)} open choices and needs gates for them, e.g. dnas.gates.uniform(space)"
+        )
+    decay = net.defaults.bn_momentum if momentum is None else momentum
+    new_stats: Tree = {}
+    for slot in net.slots:
+        name = _name(slot)
+        block = _SuperBlock(slot, net.defaults, train)
+        slot_stats = stats.get(name, {})
+        x, slot_stats = block(params.get(name, {}), slot_stats, x, gates, decay)
+        if slot_stats:
+            new_stats[name] = slot_stats
+    return (x.reshape(x.shape[0], -1) if x.shape[1:3] == (1, 1) else x), new_stats
+
+
+def inherit(space: Space, genotype: tuple[int, ...], tree: Tree) -> Tree:
+    """The part of a supernet's ``params`` or ``stats`` that the network ``space.fix(genotype)`` uses."""
+    taken: Tree = {}
+    picked = [(s, c) for s, c in zip(space.slots, space.picked(genotype), strict=True) if not c.off]
+    for index, (slot, candidate) in enumerate(picked):
+        found = tree.get(_name(slot), {}).get(candidate.label)
+        if found is not None:
+            taken[f"{index:02d}"] = {candidate.op.label: jax.tree.map(jnp.copy, found)}
+    return taken
+
+
+def ran(net: Net, params: Tree, gates: Gates) -> Tree | None:
+    """bool[] for every leaf of ``params``: whether its candidate ran under ``gates``; None if everything did."""
+    if gates.active is None:
+        return None
+    marks: Tree = {}
+    for slot in net.slots:
+        own = params.get(_name(slot), {})
+        if not slot.choices:
+            marks |= {_name(slot): jax.tree.map(lambda _: jnp.asarray(True), own)} if own else {}
+            continue
+        chosen = _chosen(slot, gates.active)
+        hit = {c.label: (chosen == i).any() for i, c in enumerate(slot.candidates)}
+        if own:
+            marks[_name(slot)] = {label: jax.tree.map(lambda _, h=hit[label]: h, tree) for label, tree in own.items()}
+    return marks
+
+
+@dataclasses.dataclass(frozen=True)
+class _SuperBlock:
+    """All candidates of one slot."""
+
+    slot: Slot
+    defaults: Defaults
+    train: bool
+
+    def __call__(
+        self, params: Tree, stats: Tree, x: jax.Array, gates: Gates | None, momentum: float | jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        candidates = self.slot.candidates
+        if len(candidates) == 1:
+            y, new = self.run(0, params, stats, x, momentum)
+            return y, stats | new
+        assert gates is not None
+        weights = _candidate_gates(self.slot, gates.weights)
+        if gates.active is not None:
+            return self.sampled(params, stats, x, weights, gates.active, momentum)
+        total, new_stats = None, stats
+        for index in range(len(candidates)):
+            y, new = self.run(index, params, stats, x, momentum)
+            weighted = y * _per_sample(weights[..., index], y)
+            total = weighted if total is None else total + weighted
+            new_stats = new_stats | new
+        return total, new_stats
+
+    def run(
+        self, index: int, params: Tree, stats: Tree, x: jax.Array, momentum: float | jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        """Candidate ``index`` alone: its output, and {label: its new statistics}."""
+        candidate = self.slot.candidates[index]
+        graph, _, _ = _layer(candidate.op, self.defaults)
+        own = stats.get(candidate.label, {})
+        layer = nnx.merge(graph, params.get(candidate.label, {}), own)
+        y = layer(x, self.train, momentum)
+        return y, {candidate.label: nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))} if own else {}
+
+    def sampled(
+        self,
+        params: Tree,
+        stats: Tree,
+        x: jax.Array,
+        weights: jax.Array,
+        active: dict[str, jax.Array],
+        momentum: float | jax.Array,
+    ) -> tuple[jax.Array, Tree]:
+        """Only the candidates on the active paths run, forward and backward."""
+        chosen = _chosen(self.slot, active)
+        total = jnp.zeros((*x.shape[:1], *self.slot.out_shape), x.dtype)
+        for j in range(chosen.shape[0]):
+            y, stats = _switch(self, chosen[j], params, stats, x, jnp.asarray(momentum))
+            again = (chosen[:j] == chosen[j]).any() if j else False  # two paths may meet in one candidate
+            total = total + y * jnp.where(again, 0, weights[chosen[j]]).astype(y.dtype)
+        return total, stats
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _switch(
+    block: _SuperBlock, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
+) -> tuple[jax.Array, Tree]:
+    """Candidate ``index`` of ``block``. Saves (index, params, stats, x) and runs it again in the backward pass."""
+
+    def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array) -> tuple[jax.Array, Tree]:
+        y, new = block.run(i, params, stats, x, momentum)
+        return y, stats | new
+
+    branches = [partial(branch, i) for i in range(len(block.slot.candidates))]
+    return lax.switch(index, branches, params, stats, x, momentum)
+
+
+def _switch_fwd(block: _SuperBlock, *operands: Any) -> Any:
+    return _switch(block, *operands), operands
+
+
+def _switch_bwd(block: _SuperBlock, operands: Any, cotangents: Any) -> Any:
+    index, params, stats, x, momentum = operands
+
+    def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array, dy: jax.Array) -> Any:
+        label = block.slot.candidates[i].label
+        own = {label: params[label]} if label in params else {}
+        _, pull = jax.vjp(lambda p, x: block.run(i, p, stats, x, momentum)[0], own, x)
+        dparams, dx = pull(dy)
+        return {**jax.tree.map(jnp.zeros_like, params), **dparams}, dx
+
+    branches = [partial(branch, i) for i in range(len(block.slot.candidates))]
+    dparams, dx = lax.switch(index, branches, params, stats, x, momentum, cotangents[0])
+    no_index = np.zeros(index.shape, jax.dtypes.float0)
+    return no_index, dparams, jax.tree.map(jnp.zeros_like, stats), dx, jnp.zeros_like(momentum)
+
+
+_switch.defvjp(_switch_fwd, _switch_bwd)
+
+
+def _chosen(slot: Slot, active: dict[str, jax.Array]) -> jax.Array:
+    """i32[k]: the candidate on each active path."""
+    return jnp.asarray(slot.table)[tuple(active[n] for n in slot.choices)]
+
+
+def _candidate_gates(slot: Slot, weights: dict[str, jax.Array]) -> jax.Array:
+    """f32[..., candidates]: each candidate's gate is the product of the weights of the options that select it."""
+    parts = [weights[n] for n in slot.choices]
+    if len(parts) == 1 and slot.table.tolist() == list(range(len(slot.candidates))):
+        return parts[0]
+    joint = parts[0]
+    for part in parts[1:]:
+        joint = joint[..., :, None] * part[..., None, :]
+        joint = joint.reshape(*joint.shape[:-2], -1)
+    selects = np.zeros((slot.table.size, len(slot.candidates)), np.float32)
+    selects[np.arange(slot.table.size), slot.table.ravel()] = 1
+    return joint @ jnp.asarray(selects, joint.dtype)
+
+
+def _per_sample(gate: jax.Array, y: jax.Array) -> jax.Array:
+    """A gate of shape [] or [batch] with as many axes as ``y``."""
+    return gate.astype(y.dtype).reshape((*gate.shape, *(1,) * (y.ndim - gate.ndim)))
+
+
+@lru_cache(maxsize=8192)
+def _layer(op: Op, defaults: Defaults) -> tuple[Any, Tree, Tree]:
+    """Graph definition of an op's layer, and the shapes of its parameters and statistics."""
+    layer = nnx.eval_shape(lambda: OpLayer(op, defaults))
+    graph, params, stats = nnx.split(layer, nnx.Param, nnx.BatchStat)
+    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def _name(slot: Slot) -> str:
+    return f"{slot.index:02d}"
+
+
+def _gain(shape: tuple[int, ...]) -> float:
+    if len(shape) == 2:
+        return math.sqrt(1 / shape[0])
+    return math.sqrt(2 / (shape[0] * shape[1] * shape[3])) if shape[2] > 1 else math.sqrt(2 / (shape[0] * shape[1]))

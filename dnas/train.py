@@ -1,0 +1,95 @@
+"""Training of one finished network."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnas import loop, supernet
+from dnas.arch import Architecture
+from dnas.optimisers import sgd_cosine
+
+if TYPE_CHECKING:
+    from dnas.data import Feed
+
+
+class State(NamedTuple):
+    """Everything that a training must not forget; a plain pytree."""
+
+    params: Any
+    stats: Any
+    opt: Any
+    step: jax.Array  # i32[]
+    sums: dict[str, jax.Array]  # f32[]: loss, hits and images of this epoch
+    bad_step: jax.Array  # i32[]: the first step whose loss was not finite, -1 if none
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainPhase:
+    """SGD with a cosine learning rate on cross-entropy. ``feed``: augmented training batches; ``lr`` per step."""
+
+    architecture: Architecture
+    feed: Feed
+    epochs: int
+    lr: float
+    weight_decay: float
+    first_number: int = 0
+    name: str = "training"
+
+    @cached_property
+    def net(self) -> supernet.Net:
+        return supernet.Net.of(self.architecture)
+
+    @cached_property
+    def optimiser(self) -> optax.GradientTransformation:
+        return sgd_cosine(self.lr, self.before(self.epochs), self.weight_decay)
+
+    def init(self, params: Any, stats: Any) -> State:
+        return State(params, stats, self.optimiser.init(params), jnp.zeros((), jnp.int32), _zero_sums(), jnp.full((), -1, jnp.int32))
+
+    def steps(self, epoch: int) -> int:
+        return self.feed.steps_per_epoch
+
+    def before(self, epoch: int) -> int:
+        return epoch * self.feed.steps_per_epoch
+
+    def step(self, state: State, epoch: int, step: int) -> tuple[State, Any]:
+        return self._program(state, *self.feed.batch(self.before(epoch) + step))
+
+    def end_epoch(self, state: State, epoch: int) -> tuple[State, dict[str, Any]]:
+        sums, bad = jax.device_get((state.sums, state.bad_step))
+        loop.check_finite(int(bad), self.name, self.lr, "the last good checkpoint is kept")
+        n = float(sums["images"])
+        row = {
+            "phase": self.name, "epoch": epoch + 1, "loss": float(sums["loss"]) / n, "accuracy": float(sums["hits"]) / n,
+        }  # fmt: skip
+        return state._replace(sums=_zero_sums()), row
+
+    @cached_property
+    def _program(self) -> Any:
+        def train_step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array]:
+            def losses(params: Any) -> Any:
+                logits, stats = supernet.apply(self.net, params, state.stats, x, train=True)
+                logits = logits.astype(jnp.float32)
+                loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+                return loss, (stats, (logits.argmax(-1) == y).sum())
+
+            (loss, (stats, hits)), gradients = jax.value_and_grad(losses, has_aux=True)(state.params)
+            updates, opt = self.optimiser.update(gradients, state.opt, state.params)
+            n = y.shape[0]
+            found = {"loss": loss * n, "hits": hits.astype(jnp.float32), "images": jnp.float32(n)}
+            bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), state.step, state.bad_step)
+            sums = {k: state.sums[k] + found[k] for k in found}
+            new = State(optax.apply_updates(state.params, updates), stats, opt, state.step + 1, sums, bad)
+            return new, loss
+
+        return jax.jit(train_step, donate_argnums=0)
+
+
+def _zero_sums() -> dict[str, jax.Array]:
+    return {name: jnp.zeros(()) for name in ("loss", "hits", "images")}
