@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from dnas.errors import ArchitectureError, nearest
-from dnas.files import dump_json, read_json, sha256, write_text
+from dnas.files import dump_json, read_json, sha256, shown, write_text
 from dnas.ops import Op, Shape, op_from_dict
-from dnas.ops.base import PADDINGS
+from dnas.ops.base import MAX_SIZE, PADDINGS
 
 FORMAT = "dnas-arch/1"
 _LABELS = frozenset({"family", "reference", "published", "notes", "counts"})
@@ -32,7 +33,7 @@ class Defaults:
                 f"defaults.bn: eps {self.bn_eps} and momentum {self.bn_momentum}; expected 0 < eps < 1, 0 <= momentum < 1"
             )
         if self.padding not in PADDINGS:
-            raise ArchitectureError(f"defaults.padding is {self.padding!r}{nearest(str(self.padding), PADDINGS)}")
+            raise ArchitectureError(f"defaults.padding is {shown(self.padding)}{nearest(shown(self.padding), PADDINGS)}")
 
     def to_dict(self) -> dict[str, Any]:
         return {"bn": {"eps": self.bn_eps, "momentum": self.bn_momentum}, "padding": self.padding}
@@ -44,8 +45,8 @@ class Defaults:
         if ("momentum" in bn) == ("momentum_torch" in bn):
             raise ArchitectureError("defaults.bn: expected one of momentum (decay) or momentum_torch (1 - decay)")
         for name, value in bn.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ArchitectureError(f"defaults.bn.{name} is {value!r}; expected a number")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ArchitectureError(f"defaults.bn.{name} is {shown(value)}; expected a number from 0 to 1")
         # 1 - 0.0003 as people write it (0.9997), not with the float's rounding error
         momentum = bn["momentum"] if "momentum" in bn else float(f"{1 - bn['momentum_torch']:.12g}")
         return cls(float(bn["eps"]), float(momentum), body["padding"])
@@ -72,8 +73,11 @@ class Architecture:
     def __post_init__(self) -> None:
         for field in ("input_channels", "resolution", "num_classes"):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < (field != "num_classes"):
-                raise ArchitectureError(f"{self.name}: {field} is {value!r}; expected a positive whole number")
+            least = int(field != "num_classes")
+            if type(value) is not int or not least <= value <= MAX_SIZE:
+                raise ArchitectureError(
+                    f"{self.name}: {field} is {shown(value)}; expected a whole number from {least} to {MAX_SIZE}"
+                )
         if not self.layers:
             raise ArchitectureError(f"{self.name}: no layers; expected at least one")
         out = self.shapes[-1]
@@ -132,7 +136,7 @@ class Architecture:
         """Read a ``dnas-arch/1`` or ``archref-1`` object. Errors: ArchitectureError that names the field or the layer."""
         body = _object(given, "architecture", _FIELDS | _LABELS, {"input", "num_classes", "defaults", "layers"})
         if body.get("format") not in (FORMAT, "archref-1"):
-            raise ArchitectureError(f"format is {body.get('format')!r}; expected {FORMAT!r} or 'archref-1'")
+            raise ArchitectureError(f"format is {shown(body.get('format'))}; expected {FORMAT!r} or 'archref-1'")
         size = _object(body["input"], "input", {"channels", "resolution"}, {"channels", "resolution"})
         if not isinstance(body["layers"], list):
             raise ArchitectureError(f"layers is {type(body['layers']).__name__}; expected a list of objects")
@@ -143,10 +147,13 @@ class Architecture:
             except ArchitectureError as problem:
                 raise ArchitectureError(f"layer {index}: {problem}") from None
         for field in ("metrics", "provenance"):
-            _object(body.get(field, {}), field, None, set())
+            try:
+                json.dumps(_object(body.get(field, {}), field, None, set()), allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as problem:
+                raise ArchitectureError(f"{field}: not acceptable as JSON: {problem}") from None
         name = body.get("name", "network")
         if not isinstance(name, str):
-            raise ArchitectureError(f"name is {name!r}; expected text")
+            raise ArchitectureError(f"name is {shown(name)}; expected text")
         return cls(
             tuple(layers), size["channels"], size["resolution"], body["num_classes"],
             Defaults.from_dict(body["defaults"]), name, body.get("metrics", {}), body.get("provenance", {}),
@@ -179,7 +186,7 @@ def _object(given: Any, where: str, known: frozenset[str] | set[str] | None, nee
         raise ArchitectureError(f"{where} is {type(given).__name__}; expected an object")
     for name in given:
         if known is not None and name not in known:
-            raise ArchitectureError(f"{where}: unknown field {name!r}{nearest(str(name), known)}")
+            raise ArchitectureError(f"{where}: unknown field {shown(name)}{nearest(shown(name), known)}")
     missing = sorted(needed - set(given))
     if missing:
         raise ArchitectureError(f"{where}: missing field {missing[0]!r}")

@@ -45,9 +45,10 @@ class SearchConfig:
     seed: int = 0
     """Seed of initial weights, splits, batches and gates: a whole number from 0. No unit."""
     out: str | None = None
-    """Run folder to write; must be new or empty. Default: runs/SPACE-DATA-sSEED-DATE-TIME."""
+    """Run folder to write; must be new or empty. No unit.
+    Default: runs/SPACE-DATA-sSEED-DATE-TIME."""
     resume: str | None = None
-    """Run folder to continue; takes every other option from its config.json. Default: none."""
+    """Run folder to continue; takes every other option from its config.json. No unit. Default: none."""
     derive: Literal["argmax", "sample"] = "argmax"
     """How the network is chosen at the end: argmax takes the likeliest candidate of each layer; sample draws
     --derive-samples networks and keeps the one that is most accurate on the selection split. No unit."""
@@ -83,7 +84,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for field, low, high in _RANGES:
             value = getattr(self, field)
-            if value is not None and not (isinstance(value, int | float) and low <= value <= high):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and low <= value <= high):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a number from {low:g} to {high:g}")
         for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples"):
             value = getattr(self, field)

@@ -30,6 +30,9 @@ def encode(space: Space, architecture: Architecture) -> Genotype:
     if architecture.num_classes != space.num_classes and getattr(layers[-1], "out", None) == architecture.num_classes:
         layers[-1] = dataclasses.replace(layers[-1], out=space.num_classes)  # type: ignore[call-arg]
     furthest = (-1, "")
+    # choices that slot i or a later one also uses: only they tie what was picked before to what may be picked now
+    ahead = [frozenset(n for s in space.slots[i:] for n in s.choices) for i in range(len(space.slots))]
+    failed: set[tuple[int, int, frozenset[tuple[str, frozenset[int]]]]] = set()
 
     def walk(slot_index: int, layer_index: int, picked: dict[str, frozenset[int]]) -> dict[str, frozenset[int]] | None:
         nonlocal furthest
@@ -37,6 +40,9 @@ def encode(space: Space, architecture: Architecture) -> Genotype:
             if layer_index == len(layers):
                 return picked
             furthest = max(furthest, (layer_index, "the space has no layer left for it"))
+            return None
+        state = (slot_index, layer_index, frozenset((n, picked[n]) for n in ahead[slot_index] if n in picked))
+        if state in failed:
             return None
         slot = space.slots[slot_index]
         layer = layers[layer_index] if layer_index < len(layers) else None
@@ -50,6 +56,7 @@ def encode(space: Space, architecture: Architecture) -> Genotype:
             found = walk(slot_index + 1, layer_index + consumes, agreed)
             if found is not None:
                 return found
+        failed.add(state)
         furthest = max(furthest, (layer_index, f"candidates are {', '.join(c.label for c in slot.candidates)}"))
         return None
 

@@ -55,28 +55,26 @@ def recalibrate(
     ``feed``: unaugmented batches of the weight split; all of them where there are fewer images.
     """
     for index in range(min(-(-images // feed.batch_size), feed.steps_per_epoch)):
-        x, _ = feed.batch(index)
-        stats = _calibrate(net, params, stats, gates, x, jnp.float32(index / (index + 1)))
+        x, y = feed.batch(index)
+        # momentum i / (i + 1) makes the running statistics the mean of all batches so far
+        stats, _ = _forward(net, params, stats, gates, x, y, jnp.ones(y.shape), jnp.bool_(True), jnp.float32(index / (index + 1)))
     return stats
 
 
 def accuracy(net: supernet.Net, params: Any, stats: Any, feed: Feed, gates: Gates | None = None) -> Accuracy:
     """Accuracy with running statistics over all images of ``feed``."""
-    totals = [_measure(net, params, stats, gates, *batch) for batch in feed.evaluation()]
-    hits, loss, n = (float(sum(jax.device_get(t[i]) for t in totals)) for i in range(3))
+    still = (jnp.bool_(False), jnp.float32(0))
+    totals = [_forward(net, params, stats, gates, *batch, *still)[1] for batch in feed.evaluation()]
+    hits, loss, n = (float(v) for v in jnp.stack(totals).sum(0))
     return Accuracy(round(hits), round(n), loss / n)
 
 
 @partial(jax.jit, static_argnums=0)
-def _calibrate(net: supernet.Net, params: Any, stats: Any, gates: Gates | None, x: jax.Array, momentum: jax.Array) -> Any:
-    return supernet.apply(net, params, stats, x, gates, train=True, momentum=momentum)[1]
-
-
-@partial(jax.jit, static_argnums=0)
-def _measure(
-    net: supernet.Net, params: Any, stats: Any, gates: Gates | None, x: jax.Array, y: jax.Array, mask: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    logits, _ = supernet.apply(net, params, stats, x, gates)
+def _forward(
+    net: supernet.Net, params: Any, stats: Any, gates: Gates | None, x: Any, y: Any, mask: Any, train: Any, momentum: Any
+) -> tuple[Any, jax.Array]:
+    """Statistics after the batch, and (hits, summed loss, images). ``train`` is traced: one program recalibrates and measures."""
+    logits, stats = supernet.apply(net, params, stats, x, gates, train, momentum)
     logits = logits.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    return ((logits.argmax(-1) == y) * mask).sum(), (loss * mask).sum(), mask.sum()
+    return stats, jnp.stack([((logits.argmax(-1) == y) * mask).sum(), (loss * mask).sum(), mask.sum()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +20,10 @@ def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
     def no_constant(name: str) -> Any:
         raise ValueError(f"{name} is not a number that JSON allows")
 
+    def finite(text: str) -> float:
+        value = float(text)
+        return no_constant(text) if math.isinf(value) else value
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
@@ -30,10 +35,10 @@ def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as problem:
+    except (OSError, ValueError) as problem:  # ValueError: not UTF-8, or a path with a null character
         raise error(f"{path}: cannot be read as text ({_reason(problem)})") from None
     try:
-        return json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
+        return json.loads(text, parse_constant=no_constant, parse_float=finite, object_pairs_hook=unique)
     except json.JSONDecodeError as problem:
         raise error(f"{path}: not JSON at line {problem.lineno}, column {problem.colno}: {problem.msg}") from None
     except (ValueError, RecursionError) as problem:
@@ -55,11 +60,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
             os.fsync(handle.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
-    except OSError as problem:
+        temporary = None
+    except (OSError, ValueError) as problem:  # ValueError: text that is not Unicode, or a path with a null character
+        raise RunError(f"{target}: cannot be written ({_reason(problem)}); nothing was changed") from None
+    finally:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise RunError(f"{target}: cannot be written ({_reason(problem)}); nothing was changed") from None
 
 
 def dump_json(value: Any, rows: str | None = None) -> str:
@@ -70,6 +77,15 @@ def dump_json(value: Any, rows: str | None = None) -> str:
     text = json.dumps({**value, rows: marker}, indent=1, ensure_ascii=False, allow_nan=False)
     lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False, allow_nan=False) for row in value[rows])
     return text.replace(json.dumps(marker), f"[\n{lines}\n ]" if lines else "[]") + "\n"
+
+
+def shown(value: Any) -> str:
+    """``repr`` of a wrong value for an error, cut to one line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, endless nesting
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def sha256(data: bytes | str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from dnas.errors import ArchitectureError, SpaceError, nearest
+from dnas.factors import LARGEST_TABLE
+from dnas.files import shown
 from dnas.ops import Op, Shape, SkipOp
 
 
@@ -27,16 +30,22 @@ class OneOf:
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(self.options))
         if not isinstance(self.name, str) or not self.name:
-            raise SpaceError(f"a OneOf needs a name, got {self.name!r}")
+            raise SpaceError(f"a OneOf needs a name, got {shown(self.name)}")
         if len(self.options) < 1:
             raise SpaceError(f"{self.name}: no options; expected at least one")
-        if len(set(self.options)) != len(self.options):
+        try:
+            distinct = len(set(self.options))
+        except TypeError:
+            raise SpaceError(f"{self.name}: options {shown(self.options)}; expected ops, or plain values of a field") from None
+        if distinct != len(self.options):
             raise SpaceError(f"{self.name}: the same option appears twice in {self.labels}")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the options: k3_e6 for an op, the value itself for a field."""
-        return tuple(o.label if isinstance(o, Op | Template) else str(o) for o in self.options)
+        """Names of the options: k3_e6 for an op, its name for a choice within a choice, the value itself for a field."""
+        return tuple(
+            o.label if isinstance(o, Op | Template) else o.name if isinstance(o, OneOf) else str(o) for o in self.options
+        )
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -112,6 +121,8 @@ class Slot:
     @cached_property
     def table(self) -> np.ndarray:
         """Index of the candidate that each combination of options selects, i32[sizes]."""
+        if len(self.sizes) > 32 or math.prod(self.sizes) > LARGEST_TABLE:
+            raise SpaceError(f"layer {self.index}: {len(self.sizes)} choices decide it together; expected fewer, or fewer options")
         table = np.full(self.sizes, -1, np.int32)
         for number, candidate in enumerate(self.candidates):
             when = dict(candidate.when)
@@ -182,22 +193,28 @@ def build_slots(layers: tuple[Layer, ...], shape: Shape, choices: Mapping[str, O
 
 def _flatten(layers: tuple[Layer, ...]) -> Iterator[tuple[list[Candidate], tuple[str, tuple[int, ...]] | None]]:
     """Candidates of each layer, and the depth options (choice, indices) that drop it."""
+    index = 0
     for layer in layers:
         if not isinstance(layer, Stage):
-            yield _candidates(layer), None
+            yield _candidates(layer, index), None
+            index += 1
             continue
         name, depths = layer.depth.name, layer.depth.options
         for position, inner in enumerate(layer.layers):
             on = tuple(i for i, d in enumerate(depths) if d > position)
             off = tuple(i for i, d in enumerate(depths) if d <= position)
-            kept = _candidates(inner)
+            kept = _candidates(inner, index)
+            index += 1
             if off:
                 kept = [dataclasses.replace(c, when=((name, on), *c.when)) for c in kept]
             yield kept, (name, off) if off else None
 
 
-def _candidates(item: Op | OneOf | Template) -> list[Candidate]:
-    expanded = list(_expand(item, {}))
+def _candidates(item: Op | OneOf | Template, index: int) -> list[Candidate]:
+    try:
+        expanded = list(_expand(item, {}))
+    except (ArchitectureError, SpaceError) as problem:
+        raise SpaceError(f"layer {index}: {problem}") from None
     labels = [op.label for op, _ in expanded]
     if len(set(labels)) < len(labels):  # several families in one layer: say which
         labels = [f"{op.op}_{op.label}" for op, _ in expanded]
@@ -223,4 +240,4 @@ def _expand(item: Any, when: dict[str, int]) -> Iterator[tuple[Op, dict[str, int
             full = {**when, **dict(zip((c.name for c in free), picked, strict=True))}
             yield item.build(full), full
     else:
-        raise SpaceError(f"a layer must be an op, a OneOf of ops, a Template or a Stage, got {item!r}")
+        raise SpaceError(f"a layer must be an op, a OneOf of ops, a Template or a Stage, got {shown(item)}")

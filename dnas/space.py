@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,8 +14,9 @@ import numpy as np
 from dnas.arch import Architecture, Defaults
 from dnas.errors import ArchitectureError, SpaceError
 from dnas.factors import Factor, count
-from dnas.files import dump_json, sha256, write_text
+from dnas.files import dump_json, sha256, shown, write_text
 from dnas.ops import Op, Shape, SkipOp
+from dnas.ops.base import MAX_SIZE
 from dnas.slots import Candidate, Layer, OneOf, Slot, Stage, Template, build_slots, choices_of
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class Space:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
+        for field in ("input_channels", "resolution", "num_classes"):
+            value, least = getattr(self, field), int(field != "num_classes")
+            if type(value) is not int or not least <= value <= MAX_SIZE:
+                raise SpaceError(f"{self.name}: {field} is {shown(value)}; expected a whole number from {least} to {MAX_SIZE}")
         if not self.choices:
             raise SpaceError(f"{self.name}: nothing to choose; expected at least one OneOf with two options")
         try:
@@ -79,7 +85,10 @@ class Space:
 
     def assignment(self, genotype: Sequence[int]) -> dict[str, int]:
         """Option index by choice name. Errors: SpaceError for a wrong length or an index out of range."""
-        codes = [int(i) for i in genotype]
+        try:
+            codes = [operator.index(i) for i in genotype]
+        except TypeError:
+            raise SpaceError(f"{self.name}: genotype {shown(genotype)}; expected whole numbers") from None
         if len(codes) != len(self.choices):
             raise SpaceError(f"{self.name}: a genotype has {len(self.choices)} indices, got {len(codes)}")
         for code, choice in zip(codes, self.choices.values(), strict=True):
@@ -151,9 +160,15 @@ class Space:
             last = layers[-1]
             if not isinstance(last, Op) or getattr(last, "out", None) != self.num_classes:
                 raise SpaceError(f"{self.name}: its last layer is not a classifier of {self.num_classes} classes")
-            layers = (*layers[:-1], dataclasses.replace(last, out=num_classes))  # type: ignore[call-arg]
+            try:
+                layers = (*layers[:-1], dataclasses.replace(last, out=num_classes))  # type: ignore[call-arg]
+            except ArchitectureError as problem:
+                raise SpaceError(f"{self.name}: num_classes {shown(num_classes)}: {problem}") from None
         return dataclasses.replace(
-            self, layers=layers, resolution=resolution or self.resolution, num_classes=num_classes or self.num_classes
+            self,
+            layers=layers,
+            resolution=self.resolution if resolution is None else resolution,
+            num_classes=self.num_classes if num_classes is None else num_classes,
         )
 
     def to_json(self) -> dict[str, Any]:

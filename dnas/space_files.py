@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dnas.arch import Defaults
 from dnas.errors import ArchitectureError, DnasError, SpaceError, nearest
-from dnas.files import read_json, shipped
+from dnas.files import read_json, shipped, shown
 from dnas.ops import OPS, SE, Op, op_from_dict
+from dnas.ops.base import LABELS
 from dnas.slots import Layer, OneOf, Stage, Template
 from dnas.space import Space
 
@@ -42,13 +44,20 @@ def load(spec: str) -> Space:
             return from_json(body)
         except SpaceError as problem:
             raise SpaceError(f"{file}: {problem}") from None
-    try:
+    with _named(file):
         value = runpy.run_path(str(file)).get("SPACE")
+    return _with_options(value, options, file)
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Whatever the code in ``file`` raises becomes a SpaceError that names the file."""
+    try:
+        yield
     except DnasError as problem:
         raise SpaceError(f"{file}: {problem}") from None
     except Exception as problem:
         raise SpaceError(f"{file}: running it raised {type(problem).__name__}: {problem}") from None
-    return _with_options(value, options, file)
 
 
 def _with_options(value: Any, options: dict[str, str], file: Path) -> Space:
@@ -58,13 +67,15 @@ def _with_options(value: Any, options: dict[str, str], file: Path) -> Space:
         return value
     if not callable(value):
         raise SpaceError(f"{file}: expected a value SPACE (a dnas.Space, or a function that returns one)")
-    parameters = inspect.signature(value, eval_str=True).parameters
+    with _named(file):
+        parameters = inspect.signature(value, eval_str=True).parameters
     arguments = {}
     for name, text in options.items():
         if name not in parameters:
             raise SpaceError(f"{file.stem}: unknown option {name!r}{nearest(name, parameters)}")
         arguments[name] = _parse(text, parameters[name].annotation, f"{file.stem}: option {name}")
-    space = value(**arguments)
+    with _named(file):
+        space = value(**arguments)
     if not isinstance(space, Space):
         raise SpaceError(f"{file}: SPACE() returned {type(space).__name__}; expected a dnas.Space")
     return space
@@ -122,10 +133,10 @@ def from_json(given: Any) -> Space:
     needed = {"format", "name", "input", "num_classes", "defaults", "layers"}
     if not isinstance(given, Mapping) or given.get("format") != FORMAT:
         found = given.get("format") if isinstance(given, Mapping) else type(given).__name__
-        raise SpaceError(f"format is {found!r}; expected {FORMAT!r}")
+        raise SpaceError(f"format is {shown(found)}; expected {FORMAT!r}")
     for name in given:
         if name not in needed | {"options"}:
-            raise SpaceError(f"unknown field {name!r}{nearest(str(name), needed)}")
+            raise SpaceError(f"unknown field {shown(name)}{nearest(shown(name), needed)}")
     if missing := sorted(needed - set(given)):
         raise SpaceError(f"missing field {missing[0]!r}")
     size = given["input"]
@@ -133,12 +144,16 @@ def from_json(given: Any) -> Space:
         raise SpaceError("input: expected an object with channels and resolution")
     if not isinstance(given["layers"], list) or not isinstance(given["name"], str):
         raise SpaceError("expected layers to be a list, and name to be text")
+    if not isinstance(given.get("options", {}), Mapping):
+        raise SpaceError(f"options is {shown(given['options'])}; expected an object")
     layers: list[Layer] = []
     for index, layer in enumerate(given["layers"]):
         try:
             layers.append(_layer_from_json(layer))
         except (ArchitectureError, SpaceError) as problem:
             raise SpaceError(f"layer {index}: {problem}") from None
+        except RecursionError:
+            raise SpaceError(f"layer {index}: choices are nested too deeply") from None
     try:
         return Space(
             given["name"], tuple(layers), size["channels"], size["resolution"], given["num_classes"],
@@ -150,7 +165,7 @@ def from_json(given: Any) -> Space:
 
 def _layer_from_json(given: Any) -> Any:
     if not isinstance(given, Mapping):
-        raise SpaceError(f"expected an object, got {given!r}")
+        raise SpaceError(f"expected an object, got {shown(given)}")
     if "one_of" in given:
         return _choice(given, _layer_from_json)
     if "depth" in given:
@@ -160,9 +175,9 @@ def _layer_from_json(given: Any) -> Any:
     chosen = {k: v for k, v in given.items() if isinstance(v, Mapping) and "one_of" in v}
     if not chosen:
         return op_from_dict(given)
-    if given.get("op") not in OPS:
-        raise SpaceError(f"unknown op {given.get('op')!r}{nearest(str(given.get('op')), OPS)}")
-    fields = {k: _choice(v, _value) if k in chosen else _value(v) for k, v in given.items() if k != "op"}
+    if not isinstance(given.get("op"), str) or given["op"] not in OPS:
+        raise SpaceError(f"unknown op {shown(given.get('op'))}{nearest(shown(given.get('op')), OPS)}")
+    fields = {k: _choice(v, _value) if k in chosen else _value(v) for k, v in given.items() if k != "op" and k not in LABELS}
     # building the first option of each choice checks the names and types of all fields
     op_from_dict({k: v["options"][0] if k in chosen else v for k, v in given.items()})
     return Template(OPS[given["op"]], **{"in_" if k == "in" else k: v for k, v in fields.items()})
@@ -170,7 +185,7 @@ def _layer_from_json(given: Any) -> Any:
 
 def _choice(given: Any, read: Callable[[Any], Any]) -> OneOf:
     if not isinstance(given, Mapping) or set(given) != {"one_of", "options"} or not isinstance(given["options"], list):
-        raise SpaceError(f"a choice has the fields one_of (its name) and options (a list), got {given!r}")
+        raise SpaceError(f"a choice has the fields one_of (its name) and options (a list), got {shown(given)}")
     return OneOf(given["one_of"], tuple(read(o) for o in given["options"]))
 
 
@@ -179,5 +194,5 @@ def _value(given: Any) -> Any:
         try:
             return SE(**given)
         except TypeError:
-            raise SpaceError(f"expected a value or a squeeze-excite object, got {given!r}") from None
+            raise SpaceError(f"expected a value or a squeeze-excite object, got {shown(given)}") from None
     return tuple(given) if isinstance(given, list) else given

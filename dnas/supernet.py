@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from dnas.arch import Architecture, Defaults
 from dnas.errors import ConfigError
 from dnas.gates import Gates
+from dnas.layers.fused import fusible, mixture
 from dnas.layers.op import OpLayer
 from dnas.ops import Op, Shape
 from dnas.slots import Candidate, Slot
@@ -82,19 +83,20 @@ def init(description: Architecture | Space, key: jax.Array, dtype: Any = jnp.flo
     flat = traverse_util.flatten_dict(params)
     kernels = [path for path in flat if path[-1] == "kernel"]
     normal: Any = jax.random.normal(key, (sum(math.prod(flat[p].shape) for p in kernels),), dtype)
-    if not isinstance(normal, jax.core.Tracer):
-        normal = np.asarray(normal)  # slicing on the host compiles nothing
+    xp: Any = jnp if isinstance(normal, jax.core.Tracer) else np  # slicing and filling on the host compiles nothing
+    normal = xp.asarray(normal)
     start = 0
     for path in flat:
         shape = flat[path].shape
         if path[-1] == "kernel":
             size = math.prod(shape)
-            flat[path] = jnp.asarray(normal[start : start + size].reshape(shape) * _gain(shape), dtype)
+            flat[path] = normal[start : start + size].reshape(shape) * xp.asarray(_gain(shape), dtype)
             start += size
         else:
-            flat[path] = jnp.full(shape, float(path[-1] == "scale"), dtype)
-    filled = {p: jnp.full(v.shape, float(p[-1] == "var"), dtype) for p, v in traverse_util.flatten_dict(stats).items()}
-    return net, traverse_util.unflatten_dict(flat), traverse_util.unflatten_dict(filled)
+            flat[path] = xp.full(shape, float(path[-1] == "scale"), dtype)
+    filled = {p: xp.full(v.shape, float(p[-1] == "var"), dtype) for p, v in traverse_util.flatten_dict(stats).items()}
+    params, stats = (jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(t)) for t in (flat, filled))
+    return net, params, stats
 
 
 def apply(
@@ -103,7 +105,7 @@ def apply(
     stats: Tree,
     x: Float[Array, "batch height width channels"],
     gates: Gates | None = None,
-    train: bool = False,
+    train: bool | jax.Array = False,
     momentum: float | jax.Array | None = None,
 ) -> tuple[Float[Array, "batch outputs"], Tree]:
     """Logits f32[batch, outputs] (a feature map for a network without classifier) and the statistics after this call.
@@ -164,7 +166,7 @@ class _SuperBlock:
 
     slot: Slot
     defaults: Defaults
-    train: bool
+    train: bool | jax.Array
 
     def __call__(
         self, params: Tree, stats: Tree, x: jax.Array, gates: Gates | None, momentum: float | jax.Array
@@ -177,13 +179,26 @@ class _SuperBlock:
         weights = _candidate_gates(self.slot, gates.weights)
         if gates.active is not None:
             return self.sampled(params, stats, x, weights, gates.active, momentum)
-        total, new_stats = None, stats
-        for index in range(len(candidates)):
-            y, new = self.run(index, params, stats, x, momentum)
-            weighted = y * _per_sample(weights[..., index], y)
-            total = weighted if total is None else total + weighted
-            new_stats = new_stats | new
-        return total, new_stats
+        return self.soft(params, stats, x, weights, momentum)
+
+    def soft(
+        self, params: Tree, stats: Tree, x: jax.Array, weights: jax.Array, momentum: float | jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        """Every candidate runs and is weighted; those that can share their wide operations do."""
+        labels = [c.label for c in self.slot.candidates]
+        shaped = {label: _per_sample(weights[..., i], x) for i, label in enumerate(labels)}
+        members = fusible([(c.label, c.op) for c in self.slot.candidates])
+        parts, new_stats = [], stats
+        if members:
+            y, new = mixture(members, params, stats, x, shaped, self.defaults, self.train, momentum)
+            parts, new_stats = [y], stats | new
+        alone = set(labels) - {m.label for m in members}
+        for index, label in enumerate(labels):
+            if label in alone:
+                y, new = self.run(index, params, stats, x, momentum)
+                parts.append(y * shaped[label])
+                new_stats = new_stats | new
+        return sum(parts[1:], parts[0]), new_stats
 
     def run(
         self, index: int, params: Tree, stats: Tree, x: jax.Array, momentum: float | jax.Array

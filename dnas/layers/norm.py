@@ -11,7 +11,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from dnas.layers.conv import per_channel
+from dnas.layers.conv import block_size, per_channel
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -38,15 +38,42 @@ class BatchNorm(nnx.Module):
         self.act = act
         self.eps = eps
 
-    def __call__(self, x: Float[Array, "n h w c"], train: bool, momentum: float | jax.Array) -> Float[Array, "n h w c"]:
-        """``train``: normalise by the batch and move the running statistics to momentum * old + (1 - momentum) * batch."""
-        if not train:
-            inverse = lax.rsqrt(self.var[...] + self.eps)
-            return _affine(x, self.mean[...], self.scale[...] * inverse, self.bias[...], self.act)
-        y, mean, var = normalise(x, self.scale[...], self.bias[...], self.act, self.eps)
-        self.mean[...] = momentum * self.mean[...] + (1 - momentum) * mean
-        self.var[...] = momentum * self.var[...] + (1 - momentum) * var
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool | jax.Array, momentum: float | jax.Array
+    ) -> Float[Array, "n h w c"]:
+        """See ``batch_norm``; keeps the new running statistics."""
+        y, self.mean[...], self.var[...] = batch_norm(
+            x, self.scale[...], self.bias[...], self.mean[...], self.var[...], self.act, self.eps, train, momentum
+        )
         return y
+
+
+def batch_norm(
+    x: Float[Array, "n h w c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    mean: Float[Array, " c"],
+    var: Float[Array, " c"],
+    act: str | None,
+    eps: float,
+    train: bool | jax.Array,
+    momentum: float | jax.Array,
+) -> tuple[Float[Array, "n h w c"], Float[Array, " c"], Float[Array, " c"]]:
+    """Normalised and activated ``x``, and the running mean and variance after it.
+
+    ``train``: normalise by the batch and move the running statistics to momentum * old + (1 - momentum) * batch. A bool[]
+    array makes one program serve both, without a gradient through the batch's statistics.
+    """
+    if train is False:
+        return _affine(x, mean, scale * lax.rsqrt(var + eps), bias, act), mean, var
+    if train is True:
+        y, batch_mean, batch_var = normalise(x, scale, bias, act, eps)
+        return y, momentum * mean + (1 - momentum) * batch_mean, momentum * var + (1 - momentum) * batch_var
+    batch_mean, batch_var = _moments(x)
+    kept = jnp.where(train, momentum, 1.0).astype(mean.dtype)
+    use_mean, use_var = jnp.where(train, batch_mean, mean), jnp.where(train, batch_var, var)
+    y = _affine(x, use_mean, scale * lax.rsqrt(use_var + eps), bias, act)
+    return y, kept * mean + (1 - kept) * batch_mean, kept * var + (1 - kept) * batch_var
 
 
 def _affine(x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array, act: str | None) -> jax.Array:
@@ -67,17 +94,22 @@ def normalise(
 
 
 def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, act: str | None, eps: float):  # type: ignore[no-untyped-def]
+    mean, var = _moments(x)
+    return _affine(x, mean, scale * lax.rsqrt(var + eps), bias, act), mean, var
+
+
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance per channel, float32 or wider, in one pass."""
     count = x.size // x.shape[-1]
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     shift = x[0].astype(dtype).mean((0, 1))  # near the mean, so that the one-pass variance does not cancel
 
-    def moments(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def powers(image: jax.Array) -> tuple[jax.Array, jax.Array]:
         centred = image.astype(dtype) - per_channel(shift, image)
         return centred, centred * centred
 
-    first, second = (s / count for s in channel_sums(moments, x))
-    mean, var = shift + first, jnp.maximum(second - first * first, 0)
-    return _affine(x, mean, scale * lax.rsqrt(var + eps), bias, act), mean, var
+    first, second = (s / count for s in channel_sums(powers, x))
+    return shift + first, jnp.maximum(second - first * first, 0)
 
 
 def _fwd(x: jax.Array, scale: jax.Array, bias: jax.Array, act: str | None, eps: float):  # type: ignore[no-untyped-def]
@@ -111,15 +143,20 @@ normalise.defvjp(_fwd, _bwd)
 def channel_sums(terms: Callable[..., tuple[jax.Array, ...]], *maps: Float[Array, "n h w c"]) -> tuple[jax.Array, ...]:
     """Sums over batch, height and width of ``terms(*maps)``.
 
-    On CPU maps are accumulated image by image: one pass over memory, also inside the branches of ``lax.switch``.
+    On CPU maps are accumulated a few images at a time: one pass over memory, also inside the branches of ``lax.switch``.
     """
     if jax.default_backend() != "cpu":
         return tuple(t.sum((0, 1, 2)) for t in terms(*maps))
 
-    def add(n: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        found = terms(*(lax.dynamic_index_in_dim(m, n, 0, keepdims=False) for m in maps))
+    count = maps[0].shape[0]
+    example = [jax.ShapeDtypeStruct((1, *m.shape[1:]), m.dtype) for m in maps]
+    one = jax.eval_shape(terms, *example)
+    images = block_size(count, 4 * sum(t.size * t.dtype.itemsize for t in one))
+
+    def add(index: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        found = terms(*(lax.dynamic_slice_in_dim(m, index * images, images, 0) for m in maps))
         return tuple(total + term for total, term in zip(sums, found, strict=True))
 
-    shapes = jax.eval_shape(terms, *(jax.ShapeDtypeStruct(m.shape[1:], m.dtype) for m in maps))
-    sums = lax.fori_loop(0, maps[0].shape[0], add, tuple(jnp.zeros(s.shape, s.dtype) for s in shapes))
-    return tuple(s.sum((0, 1)) for s in sums)
+    zeros = tuple(jnp.zeros((images, *t.shape[1:]), t.dtype) for t in one)
+    sums = lax.fori_loop(0, count // images, add, zeros)
+    return tuple(s.sum((0, 1, 2)) for s in sums)

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dnas.arch import Defaults
-from dnas.layers.conv import conv, padding_of, per_channel
+from dnas.layers.conv import conv, padding_of, per_channel, shuffle
 from dnas.layers.norm import BatchNorm, activate
 from dnas.ops import Op
 from dnas.ops import base as p
@@ -54,13 +54,13 @@ class OpLayer(nnx.Module):
             elif isinstance(step, p.SqueezeExcite):
                 setattr(self, step.name, SqueezeExcite(step))
 
-    def __call__(self, x: Float[Array, "n h w c"], train: bool, momentum: float | jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "n h w c"], train: bool | jax.Array, momentum: float | jax.Array) -> jax.Array:
         y = x
         for step in self.op.primitives():
             y = self._step(step, y, train, momentum)
         return y + x if self.op.has_residual else y
 
-    def _step(self, step: p.Primitive, x: jax.Array, train: bool, momentum: float | jax.Array) -> jax.Array:
+    def _step(self, step: p.Primitive, x: jax.Array, train: bool | jax.Array, momentum: float | jax.Array) -> jax.Array:
         module = getattr(self, step.name, None)
         if isinstance(step, p.Conv):
             pads = padding_of(x.shape[1:3], step.kernel, step.stride, self.defaults.padding, step.pad)
@@ -70,8 +70,7 @@ class OpLayer(nnx.Module):
         if isinstance(step, p.Act):
             return activate(x, step.act)
         if isinstance(step, p.Shuffle):
-            n, h, w, c = x.shape
-            return x.reshape(n, h, w, step.groups, c // step.groups).swapaxes(3, 4).reshape(n, h, w, c)
+            return shuffle(x, step.groups)
         if isinstance(step, p.SqueezeExcite):
             return module(x)
         if isinstance(step, p.GlobalPool):

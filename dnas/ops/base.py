@@ -14,10 +14,12 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from dnas.errors import ArchitectureError, nearest
+from dnas.files import shown
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "gelu")
 GATES = ("sigmoid", "hsigmoid")
 PADDINGS = ("symmetric", "tf_same")
+MAX_SIZE = 1 << 24  # of any width, kernel or map: far above every network, far below what arithmetic would choke on
 # Labels of published files: informative, never part of an op's identity.
 LABELS = frozenset({"part", "from", "expansion", "endpoint", "input_ratio", "output_ratio"})
 # JSON fields that are written only where they differ from the default, and those that may be absent when read.
@@ -215,8 +217,8 @@ class Op:
         return _trace(self, shape)
 
     def out_shape(self, shape: Shape) -> Shape:
-        primitive, last = _trace(self, shape)[-1] if self.primitives() else (Primitive(""), shape)
-        return primitive.out_shape(last)
+        steps = _trace(self, shape)
+        return steps[-1][0].out_shape(steps[-1][1]) if steps else shape
 
     def macs(self, shape: Shape) -> int:
         return sum(p.macs(s) for p, s in _trace(self, shape))
@@ -251,10 +253,11 @@ class SE:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        if self.reduce < 1 or self.act not in ACTIVATIONS or self.gate not in GATES:
+        sized = type(self.reduce) is int and 1 <= self.reduce <= MAX_SIZE
+        if not sized or self.act not in ACTIVATIONS or self.gate not in GATES or type(self.bias) is not bool:
             raise ArchitectureError(
-                f"se: reduce={self.reduce}, act={self.act!r}, gate={self.gate!r}; expected a width of at least 1, "
-                f"an activation of {', '.join(ACTIVATIONS)} and a gate of {', '.join(GATES)}"
+                f"se is {shown(vars(self))}; expected a width of at least 1, an activation of {', '.join(ACTIVATIONS)}, "
+                f"a gate of {', '.join(GATES)}, and a bias of true or false"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -267,7 +270,7 @@ class SE:
 def op_from_dict(given: Mapping[str, Any]) -> Op:
     """Inverse of ``Op.to_dict``; labels of published files are dropped. Errors: ArchitectureError."""
     if not isinstance(given, Mapping) or not isinstance(given.get("op"), str):
-        raise ArchitectureError(f"a layer must be an object with a field 'op', got {given!r}")
+        raise ArchitectureError(f"a layer must be an object with a field 'op', got {shown(given)}")
     kind = OPS.get(given["op"])
     if kind is None:
         raise ArchitectureError(f"unknown op {given['op']!r}{nearest(given['op'], OPS)}")
@@ -277,13 +280,13 @@ def op_from_dict(given: Mapping[str, Any]) -> Op:
         if name == "op" or name in LABELS:
             continue
         if name not in known:
-            raise ArchitectureError(f"{kind.op}: unknown field {name!r}{nearest(name, known)}")
+            raise ArchitectureError(f"{kind.op}: unknown field {shown(name)}{nearest(str(name), known)}")
         if name == "se" and isinstance(value, Mapping):
             try:
                 value = SE(**value)
             except TypeError:
                 raise ArchitectureError(
-                    f"{kind.op}: se has fields {sorted(value)}; expected reduce, act, gate, bias"
+                    f"{kind.op}: se has fields {', '.join(map(str, value))}; expected reduce, act, gate, bias"
                 ) from None
         values[known[name].name] = tuple(value) if isinstance(value, list) else value
     missing = [n for n, f in known.items() if f.name not in values and f.name not in _OPTIONAL]
@@ -332,7 +335,7 @@ _POSITIVE = frozenset({
 
 
 def _check_types(op: Op) -> None:
-    """Fields by their annotation's first word: int, bool, str; sizes must be positive."""
+    """Fields by their annotation: int, bool, str, ...; sizes must be positive."""
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         name, kinds = _json_name(field), str(field.type)
@@ -346,9 +349,12 @@ def _check_types(op: Op) -> None:
             or (isinstance(value, tuple) and "tuple" in kinds and all(type(v) is int for v in value) and value)
         )
         if not fits:
-            raise ArchitectureError(f"{op.op}: {name} is {value!r}; expected {kinds}")
+            raise ArchitectureError(f"{op.op}: {name} is {shown(value)}; expected {kinds}")
         sizes = value if isinstance(value, tuple) else (value,)
-        if field.name in _POSITIVE and any(v is not None and v < 1 for v in sizes):
-            raise ArchitectureError(f"{op.op}: {name} is {value!r}; expected at least 1")
+        least = 1 if field.name in _POSITIVE else 0
+        if any(type(v) is int and not least <= v <= MAX_SIZE for v in sizes):
+            raise ArchitectureError(f"{op.op}: {name} is {shown(value)}; expected {least} to {MAX_SIZE}")
+        if field.name == "kernel" and any(v % 2 == 0 for v in sizes) and getattr(op, "pad", None) is None:
+            raise ArchitectureError(f"{op.op}: kernel is {shown(value)}; an even kernel has no middle: give pad as well")
         if field.name in ("act", "pw_act") and value is not None and value not in ACTIVATIONS:
-            raise ArchitectureError(f"{op.op}: {name} is {value!r}{nearest(str(value), ACTIVATIONS)}")
+            raise ArchitectureError(f"{op.op}: {name} is {shown(value)}{nearest(str(value), ACTIVATIONS)}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from dnas import process
 from dnas.cli import command
 from dnas.config import SearchConfig
 
 
 def main(config: SearchConfig) -> int:
+    process.set_up("dnas.search")
     from dnas.search.console import Console
     from dnas.search.whole import run_config
 

@@ -49,9 +49,9 @@ class Watcher:
             return
         if not self._headed:
             self._headed = True
-            self.bars.console.print("  ".join(f"{h:>{_width(f)}}" for h, _, f in _COLUMNS), style="bold", highlight=False)
+            self.bars.console.print("  ".join(f"{h:>{_width(f)}}" for h, _, f in _COLUMNS), style="bold", highlight=False, markup=False)
         cells = (f"{'-':>{_width(f)}}" if row[k] is None else format(row[k], f) for _, k, f in _COLUMNS)
-        self.bars.console.print("  ".join(cells), highlight=False)
+        self.bars.console.print("  ".join(cells), highlight=False, markup=False)
 
 
 class Console:

@@ -122,7 +122,7 @@ def init(setup: Setup) -> State:
     _, params, stats = supernet.init(setup.space, weights_key)
     logits = gates_lib.zeros(setup.space)
     return State(
-        params, stats, logits, setup.weight_optimiser.init(params), setup.theta_optimiser.init(logits),
+        params, stats, logits, jax.jit(setup.weight_optimiser.init)(params), jax.jit(setup.theta_optimiser.init)(logits),
         jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(), jnp.full((), -1, jnp.int32),
     )  # fmt: skip
 

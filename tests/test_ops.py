@@ -1,0 +1,277 @@
+"""Op types: shapes, counts worked out by hand, what contradicts itself, and what a latency depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnas.errors import ArchitectureError
+from dnas.ops import OPS, SE, ConvOp, DsConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, Op, Shape, SkipOp, op_from_dict
+from dnas.ops.base import ACTIVATIONS, GATES, LABELS, Conv, Norm
+
+CONV = {"op": "conv", "in": 3, "out": 8, "kernel": 3, "stride": 2, "act": "relu", "residual": False}
+IR = {
+    "op": "ir", "in": 8, "mid": 24, "out": 8, "kernel": 5, "stride": 1, "expand": True, "act": "swish", "residual": True,
+    "se": {"reduce": 4, "act": "relu", "gate": "sigmoid", "bias": True},
+}  # fmt: skip
+
+# op, input, params, MACs, output: worked out with pencil and paper from the table of primitives
+BY_HAND = {
+    # 3*3*3*8 weights, 8 biases, 16 of the BN; 5x5 places
+    "conv": (ConvOp(in_=3, out=8, kernel=3, stride=2, bias=True), (9, 9, 3), 240, 25 * 216, (5, 5, 8)),
+    # two groups of 2 -> 3
+    "conv, groups, plain": (ConvOp(in_=4, out=6, groups=2, norm=None, act=None), (3, 3, 4), 12, 9 * 12, (3, 3, 6)),
+    # without padding 7 -> (7 - 5) // 2 + 1
+    "conv, pad 0": (ConvOp(in_=2, out=2, kernel=5, stride=2, pad=0, norm=None), (7, 7, 2), 100, 4 * 100, (2, 2, 2)),
+    # depthwise 36, BN 8, SE 4*2 + 2 + 2*4 + 4 = 22, 1x1 24, BN 12
+    "ds_conv, se": (DsConvOp(in_=4, out=6, stride=2, se=SE(2)), (5, 5, 4), 102, 9 * 36 + 16 + 9 * 24, (3, 3, 6)),
+    # 1x1 in two groups 2*8 (+8 +16), depthwise 25*8 (+8 +16), 1x1 in two groups 4*4 (+4 +8)
+    "ir, groups, shuffle, bias": (
+        InvertedResidualOp(in_=4, mid=8, out=4, kernel=5, expand_groups=2, project_groups=2, shuffle=2, bias=True),
+        (3, 3, 4), 292, 9 * (16 + 200 + 16), (3, 3, 4),
+    ),
+    # no first 1x1: depthwise 36 + 8, SE without biases 16, 1x1 24 + 12
+    "ir without expansion, se": (
+        InvertedResidualOp(in_=4, mid=4, out=6, stride=2, expand=False, se=SE(2, bias=False)),
+        (6, 6, 4), 96, 9 * 36 + 16 + 9 * 24, (3, 3, 6),
+    ),
+    # expansion 1 with its convolution: 16 + 8 more
+    "ir, expansion 1": (InvertedResidualOp(in_=4, mid=4, out=6, stride=2), (6, 6, 4), 104, 36 * 16 + 9 * 60, (3, 3, 6)),
+    "skip": (SkipOp(in_=4, out=4), (7, 5, 4), 0, 0, (7, 5, 4)),
+    "global_pool": (GlobalPoolOp(), (7, 5, 4), 0, 0, (1, 1, 4)),
+    "linear": (LinearOp(in_=6, out=10), (1, 1, 6), 70, 60, (1, 1, 10)),
+    "linear of a map, without bias": (LinearOp(in_=12, out=10, bias=False), (2, 2, 3), 120, 120, (1, 1, 10)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_counts_by_hand(name: str) -> None:
+    op, shape, params, macs, out = BY_HAND[name]
+    assert (op.params, op.macs(Shape(*shape)), op.out_shape(Shape(*shape))) == (params, macs, out)
+
+
+def test_all_op_types_are_counted_by_hand() -> None:
+    assert {BY_HAND[name][0].op for name in BY_HAND} >= {"conv", "ds_conv", "ir", "skip", "global_pool", "linear"}
+    assert all(OPS[name].op == name for name in OPS)
+
+
+kernels, strides, sizes = st.sampled_from((1, 3, 5, 7)), st.integers(1, 4), st.integers(1, 60)
+
+
+@settings(deadline=None)
+@given(n=sizes, m=sizes, kernel=kernels, stride=strides)
+def test_both_padding_rules_give_the_ceiling(n: int, m: int, kernel: int, stride: int) -> None:
+    def symmetric(n: int) -> int:
+        return (n + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
+
+    def tf_same(n: int) -> int:
+        total = max((-(-n // stride) - 1) * stride + kernel - n, 0)
+        return (n + total - kernel) // stride + 1
+
+    spatial = {"kernel": kernel, "stride": stride}
+    ops = (
+        ConvOp(in_=2, out=4, **spatial), DsConvOp(in_=2, out=4, **spatial),
+        InvertedResidualOp(in_=2, mid=6, out=4, **spatial),
+    )  # fmt: skip
+    for op in ops:
+        assert op.out_shape(Shape(n, m, 2)) == (symmetric(n), symmetric(m), 4) == (tf_same(n), tf_same(m), 4)
+        assert op.out_shape(Shape(n, m, 2))[:2] == (-(-n // stride), -(-m // stride))
+        # the amount that symmetric padding means, given explicitly, changes nothing
+        assert dataclasses.replace(op, pad=(kernel - 1) // 2).out_shape(Shape(n, m, 2)) == op.out_shape(Shape(n, m, 2))
+
+
+@settings(deadline=None)
+@given(n=sizes, kernel=st.integers(1, 7), stride=strides, pad=st.integers(0, 4))
+def test_pad_overrides_the_rule(n: int, kernel: int, stride: int, pad: int) -> None:
+    op = InvertedResidualOp(in_=2, mid=4, out=2, kernel=kernel, stride=stride, pad=pad)
+    places = len(range(0, n + 2 * pad - kernel + 1, stride))
+    if places:
+        assert op.out_shape(Shape(n, n, 2)) == (places, places, 2)
+        assert op.macs(Shape(n, n, 2)) == n * n * 8 + places**2 * (kernel**2 * 4 + 8)
+    else:
+        with pytest.raises(ArchitectureError, match="ir: the map is empty after 'depthwise'"):
+            op.out_shape(Shape(n, n, 2))
+
+
+@pytest.mark.parametrize("kernel", [2, 4])
+def test_an_even_kernel_needs_its_padding_spelled_out(kernel: int) -> None:
+    with pytest.raises(ArchitectureError, match=f"conv: kernel is {kernel}; an even kernel"):
+        ConvOp(in_=3, out=8, kernel=kernel, stride=kernel)
+    assert ConvOp(in_=3, out=8, kernel=kernel, stride=kernel, pad=0).out_shape(Shape(8, 8, 3)) == (8 // kernel,) * 2 + (8,)
+
+
+CONTRADICTIONS = {
+    "without an expansion convolution mid (8) must equal in (4)": lambda: InvertedResidualOp(in_=4, mid=8, out=4, expand=False),
+    "conv: 4 -> 6 channels cannot be split into 4 groups": lambda: ConvOp(in_=4, out=6, groups=4),
+    "conv: 6 -> 4 channels cannot be split into 4 groups": lambda: ConvOp(in_=6, out=4, groups=4),
+    "ir: 3 -> 6 channels cannot be split into 2 groups": lambda: InvertedResidualOp(in_=3, mid=6, out=4, expand_groups=2),
+    "ir: 6 -> 3 channels cannot be split into 2 groups": lambda: InvertedResidualOp(in_=2, mid=6, out=3, project_groups=2),
+    "ir: 6 -> 6 channels cannot be split into 4 groups": lambda: InvertedResidualOp(in_=2, mid=6, out=3, shuffle=4),
+    "an identity cannot turn 4 into 8 channels": lambda: SkipOp(in_=4, out=8),
+    "an identity cannot turn 4 into 4 channels with stride 2": lambda: SkipOp(in_=4, out=4, stride=2),
+    "conv: in is 0; expected 1": lambda: ConvOp(in_=0, out=8),
+    "conv: out is True; expected int": lambda: ConvOp(in_=3, out=True),
+    "conv: stride is 2.0; expected int": lambda: ConvOp(in_=3, out=8, stride=2.0),  # type: ignore[arg-type]
+    "conv: pad is -1; expected 0": lambda: ConvOp(in_=3, out=8, pad=-1),
+    "conv: bias is 1; expected bool": lambda: ConvOp(in_=3, out=8, bias=1),  # type: ignore[arg-type]
+    "conv: norm is 'layer'; expected 'bn' or null": lambda: ConvOp(in_=3, out=8, norm="layer"),
+    "conv: act is 'rleu'; did you mean 'relu'": lambda: ConvOp(in_=3, out=8, act="rleu"),
+    "ds_conv: pw_act is 'swich'; did you mean 'swish'": lambda: DsConvOp(in_=3, out=8, pw_act="swich"),
+    "ir: act is None; expected str": lambda: InvertedResidualOp(in_=3, mid=3, out=8, act=None),  # type: ignore[arg-type]
+    "ir: se is 4; expected SE": lambda: InvertedResidualOp(in_=3, mid=3, out=8, se=4),  # type: ignore[arg-type]
+    "linear: out is -10; expected 1": lambda: LinearOp(in_=3, out=-10),
+    "se is {'reduce': 0": lambda: SE(0),
+    "se is {'reduce': 1.5": lambda: SE(1.5),  # type: ignore[arg-type]
+    "'gate': 'tanh'": lambda: SE(2, gate="tanh"),
+    "'bias': 3": lambda: SE(2, bias=3),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("text", CONTRADICTIONS)
+def test_contradictions_are_refused(text: str) -> None:
+    with pytest.raises(ArchitectureError) as caught:
+        CONTRADICTIONS[text]()
+    assert text in str(caught.value)
+
+
+RESIDUALS = [
+    (ConvOp(in_=4, out=4, kernel=3, residual=True), ConvOp(in_=4, out=4, kernel=3, stride=2, residual=True)),
+    (DsConvOp(in_=4, out=4, residual=True), DsConvOp(in_=4, out=6, residual=True)),
+    (InvertedResidualOp(in_=4, mid=8, out=4, residual=True), InvertedResidualOp(in_=4, mid=8, out=6, residual=True)),
+]
+
+
+@pytest.mark.parametrize(("fits", "does_not"), RESIDUALS, ids=lambda op: op.op)
+def test_a_residual_needs_equal_shapes(fits: Op, does_not: Op) -> None:
+    assert fits.has_residual and fits.out_shape(Shape(5, 5, 4)) == (5, 5, 4)
+    for call in (does_not.out_shape, does_not.macs):
+        with pytest.raises(ArchitectureError, match="a residual needs equal shapes, got 5x5x4 -> "):
+            call(Shape(5, 5, 4))
+
+
+@pytest.mark.parametrize(
+    "op", [ConvOp(in_=4, out=4), DsConvOp(in_=4, out=4), InvertedResidualOp(in_=4, mid=8, out=4), SkipOp(in_=4, out=4),
+           InvertedResidualOp(in_=4, mid=4, out=4, expand=False), LinearOp(in_=4, out=4)], ids=repr,
+)  # fmt: skip
+def test_wrong_input_channels_are_refused_at_once(op: Op) -> None:
+    side = 1 if op.op == "linear" else 5
+    assert op.in_channels == 4 and op.out_shape(Shape(side, side, 4)).channels == 4
+    for call in (op.out_shape, op.macs, op.trace):
+        with pytest.raises(ArchitectureError, match=rf"{op.op}: .*takes 4 channels but is given 6 \({side}x{side}x6\)"):
+            call(Shape(side, side, 6))
+
+
+def test_trace_hands_shapes_on() -> None:
+    op = InvertedResidualOp(in_=4, mid=8, out=6, kernel=5, stride=2, se=SE(2), shuffle=2)
+    steps = op.trace(Shape(7, 7, 4))
+    assert [p.name for p, _ in steps] == [
+        "expand", "expand_bn", "shuffle", "depthwise", "depthwise_bn", "se", "project", "project_bn",
+    ]  # fmt: skip
+    for (step, before), (_, after) in itertools.pairwise(steps):
+        assert step.out_shape(before) == after
+    assert steps[0][1] == (7, 7, 4) and steps[-1][0].out_shape(steps[-1][1]) == op.out_shape(Shape(7, 7, 4)) == (4, 4, 6)
+    assert [p.act for p, _ in steps if isinstance(p, Norm)] == ["relu", "relu", None]
+    assert [p.depthwise for p, _ in steps if isinstance(p, Conv)] == [False, True, False]
+
+
+# -- JSON ---------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.sampled_from(list(BY_HAND)))
+def test_an_op_survives_json(name: str) -> None:
+    op = BY_HAND[name][0]
+    assert op_from_dict(op.to_dict()) == op and hash(op_from_dict(op.to_dict())) == hash(op)
+    assert next(iter(op.to_dict())) == "op"
+
+
+def test_labels_are_dropped_and_rare_fields_are_quiet() -> None:
+    op = op_from_dict(IR | dict.fromkeys(LABELS, "anything"))
+    assert op == op_from_dict(IR) and op.to_dict() == IR | {"bias": False}
+    assert "shuffle" not in op.to_dict() and dataclasses.replace(op, shuffle=2).to_dict()["shuffle"] == 2
+    assert dataclasses.replace(op, pad=0).to_dict()["pad"] == 0  # 0 is not the default
+
+
+WRONG: dict[str, Any] = {
+    "unknown op 'ri'": IR | {"op": "ri"},
+    "a field 'op', got {}": {},
+    "a field 'op', got [1]": [1],
+    "a field 'op', got {'op': 3}": {"op": 3},
+    "conv: unknown field 'strde'; did you mean 'stride'": CONV | {"strde": 2},
+    "conv: missing field 'kernel'": {k: v for k, v in CONV.items() if k != "kernel"},
+    "ir: missing field 'mid'": {k: v for k, v in IR.items() if k != "mid"},
+    "ir: kernel is (3, 'x'); expected int": IR | {"kernel": [3, "x"]},
+    "ir: se has fields reduse; expected reduce, act, gate, bias": IR | {"se": {"reduse": 4}},
+    "se is {'reduce': 'x'": IR | {"se": {"reduce": "x"}},
+    "ir: se is 'yes'; expected SE": IR | {"se": "yes"},
+    "ir: shuffle is None; expected int": IR | {"shuffle": None},
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_malformed_layers_are_named(text: str) -> None:
+    with pytest.raises(ArchitectureError) as caught:
+        op_from_dict(WRONG[text])
+    assert text in str(caught.value)
+
+
+# -- latency keys -------------------------------------------------------------------------------------------------
+
+FULL = InvertedResidualOp(in_=8, mid=24, out=8, kernel=5, residual=True, se=SE(4, "relu", "sigmoid"))
+AT = Shape(14, 12, 8)
+FREE: tuple[dict[str, Any], ...] = (
+    {"bias": True}, {"se": SE(4, "swish", "sigmoid")}, {"se": SE(4, "relu", "sigmoid", bias=False)},
+)  # fmt: skip
+PRICED: tuple[dict[str, Any], ...] = (
+    {"expand": False, "mid": 8}, {"mid": 8}, {"kernel": 3}, {"stride": 2, "residual": False}, {"act": "swish"}, {"se": None},
+    {"se": SE(5, "relu", "sigmoid")}, {"se": SE(4, "relu", "hsigmoid")}, {"expand_groups": 2}, {"project_groups": 2},
+    {"shuffle": 2}, {"residual": False}, {"out": 16, "residual": False}, {"pad": 2},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", FREE, ids=repr)
+def test_what_costs_nothing_is_not_in_the_key(change: dict[str, Any]) -> None:
+    assert dataclasses.replace(FULL, **change).price_fields(AT) == FULL.price_fields(AT)
+
+
+@pytest.mark.parametrize("change", PRICED, ids=repr)
+def test_what_costs_something_is_in_the_key(change: dict[str, Any]) -> None:
+    assert dataclasses.replace(FULL, **change).price_fields(AT) != FULL.price_fields(AT)
+
+
+def test_the_key_of_an_op() -> None:
+    assert dict(FULL.price_fields(AT)) == {
+        "op": "ir", "in": 8, "mid": 24, "out": 8, "kernel": 5, "residual": True, "se": (("reduce", 4), ("gate", "sigmoid")),
+        "height": 14, "width": 12,
+    }  # fmt: skip
+    assert FULL.price_fields(AT) != FULL.price_fields(Shape(12, 14, 8))
+    plain = ConvOp(in_=8, out=8, kernel=3, norm="bn")
+    assert dataclasses.replace(plain, norm=None).price_fields(AT) == plain.price_fields(AT)
+    assert dataclasses.replace(plain, groups=2).price_fields(AT) != plain.price_fields(AT)
+    labelled = op_from_dict(IR | dict.fromkeys(LABELS, "anything"))
+    assert labelled.price_fields(AT) == op_from_dict(IR).price_fields(AT)
+    assert SkipOp(in_=8, out=8).price_fields(AT) != GlobalPoolOp().price_fields(AT)
+
+
+# -- names --------------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_the_papers() -> None:
+    def label(mid: int, **more: Any) -> str:
+        return InvertedResidualOp(in_=8, mid=mid, out=8, **more).label
+
+    assert (label(48), label(8, kernel=5), label(12)) == ("k3_e6", "k5_e1", "k3_e1.5")
+    assert label(8, expand_groups=2, project_groups=2, shuffle=2) == label(8, project_groups=2) == "k3_e1_g2"
+    assert label(48, se=SE(4)) == "k3_e6_se"
+    assert len({label(m) for m in range(1, 64)}) == 63  # no two widths share a label
+    assert (ConvOp(in_=3, out=8, kernel=3).label, SkipOp(in_=8, out=8).label) == ("conv_k3", "skip")
+
+
+def test_repr_says_what_is_not_a_default() -> None:
+    assert repr(ConvOp(in_=3, out=8, kernel=3)) == "conv(in=3, out=8, kernel=3)"
+    assert set(ACTIVATIONS) == {"relu", "relu6", "hswish", "swish", "gelu"} and set(GATES) == {"sigmoid", "hsigmoid"}
