@@ -267,3 +267,26 @@ def test_nested_choices_in_a_file_are_read_or_refused(depth: int, tmp_path: Path
         assert depth > 3 and "deep.json" in str(problem)
     else:
         assert space.size == Space.from_json(SPACE).size
+
+
+L = "layers"
+BAD_SPACES: tuple[tuple[Path_, Any, str], ...] = (
+    (("format",), "dnas-arch/1", "format is 'dnas-arch/1'; expected 'dnas-space/1'"), (("layer",), [], "unknown field 'layer'"),
+    (("name",), GONE, "missing field 'name'"), (("input",), {}, "input: expected an object"), (("options",), [], "options is []"),
+    (("input", "resolution"), "9", "resolution is '9'"), (("num_classes",), 11, "1x1x10"), ((L,), {}, "layers to be a list"),
+    (("defaults", "padding"), "none", "defaults.padding is 'none'"), ((L, 0, "kernels"), 3, "layer 0: conv: unknown field 'kernels'"),
+    ((L, 1, "options"), [], "layer 1: a: no options"), ((L, 1, "one_of"), 3, "layer 1: a OneOf needs a name, got 3"),
+    ((L, 1, "opts"), 3, "layer 1: a choice has the fields one_of"), ((L, 1, "options", 0, "out"), 9, "layer 1 (a)"),
+    ((L, 2, "kernel", "options"), [3, 0], "layer 2: ir: kernel is 0"), ((L, 2, "op"), [], "layer 2: unknown op []"),
+    ((L, 2, "kernel", "options"), [[3], [[5]]], "layer 2: k: options"), ((L, 3, "depth", "options"), [3], "layer 3: d: depths (3,)"),
+    ((L, 2, "kernels"), 3, "layer 2: ir: unknown field 'kernels'"), ((L, 3, "depth"), 2, "layer 3: a choice has the fields"),
+    ((L, 3, "width"), 2, "layer 3: a stage has the fields depth and layers"), ((L, 0), "conv", "layer 0: expected an object"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value", "words"), BAD_SPACES, ids=lambda v: repr(v)[:40])
+def test_a_bad_space_file_is_named_with_layer_and_field(place: Path_, value: Any, words: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text(json.dumps(changed(SPACE, place, value)), encoding="utf-8")
+    with pytest.raises(SpaceError) as caught:
+        load_space(tmp_path / "bad.json")
+    assert str(caught.value).startswith(f"{tmp_path / 'bad.json'}: ") and words in str(caught.value)
