@@ -175,10 +175,7 @@ class Architecture:
         write_text(path, dump_json(self.to_dict(), rows="layers"))
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}: {len(self.layers)} layers, {self.params:,} parameters, {self.macs:,} MACs at "
-            f"{self.resolution} px"
-        )
+        return f"{self.name}: {len(self.layers)} layers, {self.params:,} parameters, {self.macs:,} MACs at {self.resolution} px"
 
 
 def _object(given: Any, where: str, known: frozenset[str] | set[str] | None, needed: set[str]) -> dict[str, Any]:

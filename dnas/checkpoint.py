@@ -76,7 +76,9 @@ def _read(target: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             packed = {k: np.asarray(v) for k, v in _orbax().load_pytree(target.absolute()).items()}
         words = json.loads(packed.pop("about").astype(np.uint8).tobytes())
     except Exception as problem:
-        raise RunError(f"{target}: the checkpoint cannot be read ({_first_line(problem)}); delete it to use an older one") from None
+        raise RunError(
+            f"{target}: the checkpoint cannot be read ({_first_line(problem)}); delete it to use an older one"
+        ) from None
     if words.get("version") != VERSION:
         raise RunError(f"{target}: checkpoint version {words.get('version')}; this dnas reads version {VERSION}")
     return packed, words

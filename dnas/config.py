@@ -73,7 +73,7 @@ class SearchConfig:
     theta_weight_decay: float | None = None
     """L2 on the logits, per step. Default: the recipe's (short 0, paper 5e-4)."""
     strength: float | None = None
-    """lambda of the absolute objective. No unit. Default: the recipe's (1)."""
+    """lambda of the absolute objective. No unit. Default: the recipe's (4)."""
     alpha: float | None = None
     """alpha of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.2)."""
     beta: float | None = None
@@ -102,7 +102,7 @@ class SearchConfig:
 
 _RANGES = (
     ("target_ms", 1e-9, 1e9), ("epochs", 1, 1e6), ("batch_size", 1, 1e6), ("train_epochs", 0, 1e6), ("seed", 0, 2**32 - 1),
-    ("warm_up", 0, 1), ("temperature_start", 1e-3, 1e3), ("temperature_end", 1e-3, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
+    ("warm_up", 0, 1), ("temperature_start", 1e-12, 1e3), ("temperature_end", 1e-12, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
     ("weight_decay", 0, 1), ("theta_weight_decay", 0, 1), ("strength", 0, 1e6), ("alpha", 0, 1e6), ("beta", 0, 1e3),
     ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
 )  # fmt: skip
@@ -116,12 +116,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "short": {
         "objective": "absolute", "epochs": 30, "batch_size": 64, "train_epochs": 20, "warm_up": 0.3,
         "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.05, "weight_decay": 1e-4, "theta_travel": 25.0,
-        "theta_weight_decay": 0.0, "strength": 1.0, "alpha": 0.2, "beta": 0.6,
+        "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
     "paper": {
         "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 20, "warm_up": 10 / 90,
         "temperature_start": 5.0, "temperature_decay": 0.956, "lr": 0.1, "weight_decay": 1e-4, "theta_lr": 0.01,
-        "theta_weight_decay": 5e-4, "strength": 1.0, "alpha": 0.2, "beta": 0.6,
+        "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
 }  # fmt: skip
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 def encode(space: Space, architecture: Architecture) -> Genotype:
     """One option index per choice; choices that the architecture leaves open are 0.
 
-    Identities may be written as ``skip`` layers or left out. Convolution biases and the number of classes are not
-    compared. Errors: SpaceError that names the first layer which no candidate builds.
+    Identities of the space may be written as ``skip`` layers or left out; layers that a depth drops are left out.
+    Convolution biases, BN constants and the number of classes are not compared.
+    Errors: SpaceError that names the first layer which no candidate builds.
     """
     for field, given, wanted in (
         ("resolution", architecture.resolution, space.resolution),
         ("input channels", architecture.input_channels, space.input_channels),
+        ("padding", architecture.defaults.padding, space.defaults.padding),
     ):
         if given != wanted:
             raise SpaceError(f"{architecture.name}: {field} {given}, but {space.name} has {wanted}")

@@ -57,7 +57,9 @@ def recalibrate(
     for index in range(min(-(-images // feed.batch_size), feed.steps_per_epoch)):
         x, y = feed.batch(index)
         # momentum i / (i + 1) makes the running statistics the mean of all batches so far
-        stats, _ = _forward(net, params, stats, gates, x, y, jnp.ones(y.shape), jnp.bool_(True), jnp.float32(index / (index + 1)))
+        stats, _ = _forward(
+            net, params, stats, gates, x, y, jnp.ones(y.shape), jnp.bool_(True), jnp.float32(index / (index + 1))
+        )
     return stats
 
 
@@ -73,7 +75,7 @@ def accuracy(net: supernet.Net, params: Any, stats: Any, feed: Feed, gates: Gate
 def _forward(
     net: supernet.Net, params: Any, stats: Any, gates: Gates | None, x: Any, y: Any, mask: Any, train: Any, momentum: Any
 ) -> tuple[Any, jax.Array]:
-    """Statistics after the batch, and (hits, summed loss, images). ``train`` is traced: one program recalibrates and measures."""
+    """Statistics after the batch, and (hits, summed loss, images). ``train`` is traced: one program serves both uses."""
     logits, stats = supernet.apply(net, params, stats, x, gates, train, momentum)
     logits = logits.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)

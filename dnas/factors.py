@@ -51,9 +51,7 @@ def count(factors: Sequence[Factor]) -> int:
     return int(_eliminate(exact, operator.mul, add_up))
 
 
-def _eliminate(
-    factors: list[Factor], combine: Callable[..., Any], remove: Callable[[str, Factor], Factor]
-) -> float | int:
+def _eliminate(factors: list[Factor], combine: Callable[..., Any], remove: Callable[[str, Factor], Factor]) -> float | int:
     """Remove one choice after another, the one with the smallest joint table first."""
     sizes = {n: f.values.shape[i] for f in factors for i, n in enumerate(f.names)}
     while sizes:

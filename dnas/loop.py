@@ -20,9 +20,12 @@ RUN_AHEAD = 2  # steps that may be under way on the device while the host prepar
 class Phase(Protocol):
     """One part of a run. States are pytrees; rows are JSON objects."""
 
-    name: str
-    epochs: int
-    first_number: int  # steps of all phases before this one
+    @property
+    def name(self) -> str: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def first_number(self) -> int: ...  # steps of all phases before this one
 
     def steps(self, epoch: int) -> int: ...
     def before(self, epoch: int) -> int: ...
@@ -39,7 +42,13 @@ class Watcher(Protocol):
 
 
 def run(
-    phase: Phase, state: Any, journal: Journal, watcher: Watcher, epoch: int = 0, step: int = 0, notes: dict[str, Any] | None = None
+    phase: Phase,
+    state: Any,
+    journal: Journal,
+    watcher: Watcher,
+    epoch: int = 0,
+    step: int = 0,
+    notes: dict[str, Any] | None = None,
 ) -> Any:
     """Run ``phase`` from (epoch, step) to its end and return its last state.
 

@@ -12,10 +12,8 @@ from dnas.space import Space
 FBNET_BLOCKS = ((3, 1, 1), (3, 1, 2), (3, 3, 1), (3, 6, 1), (5, 1, 1), (5, 1, 2), (5, 3, 1), (5, 6, 1))
 
 
-def fbnet_block(
-    in_: int, out: int, stride: int, kernel: int, expansion: int, groups: int, expand1: bool
-) -> InvertedResidualOp:
-    """One of FBNet's eight convolutional candidates; with ``groups`` both 1x1 convolutions are grouped, and shuffled between."""
+def fbnet_block(in_: int, out: int, stride: int, kernel: int, expansion: int, groups: int, expand1: bool) -> InvertedResidualOp:
+    """One of FBNet's eight convolutional candidates; ``groups`` above 1 group both 1x1 convolutions, with a shuffle between."""
     expand = expansion > 1 or expand1
     return InvertedResidualOp(
         in_=in_, mid=in_ * expansion, out=out, kernel=kernel, stride=stride, expand=expand, act="relu",

@@ -33,7 +33,7 @@ def set_up(module: str) -> None:
 
 def _interpreter_options() -> list[str]:
     """-W, -X and the like, as this interpreter was given them."""
-    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
 
 
 def cache_folder() -> Path:

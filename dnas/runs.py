@@ -30,7 +30,9 @@ class Journal:
         folder = Path(out) if out else _unused(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
         try:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise RunError(f"--out {folder} exists and is not empty; choose a new folder, or continue it by --resume {folder}")
+                raise RunError(
+                    f"--out {folder} exists and is not empty; choose a new folder, or continue it by --resume {folder}"
+                )
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise RunError(f"--out {folder}: cannot be made ({problem.strerror}); choose another folder") from None
@@ -47,7 +49,9 @@ class Journal:
         except (OSError, json.JSONDecodeError) as problem:
             raise RunError(f"{folder / 'history.jsonl'}: cannot be read ({problem})") from None
         if len(journal.history) < about["rows"]:
-            raise RunError(f"{folder / 'history.jsonl'} has {len(lines)} rows; its checkpoint was written after {about['rows']}")
+            raise RunError(
+                f"{folder / 'history.jsonl'} has {len(lines)} rows; its checkpoint was written after {about['rows']}"
+            )
         journal._write_history()
         return journal
 

@@ -75,9 +75,7 @@ class Template:
         return tuple(v for _, v in self.fields if isinstance(v, OneOf))
 
     def build(self, picked: Mapping[str, int]) -> Op:
-        return self.kind(
-            **{k: v.options[picked[v.name]] if isinstance(v, OneOf) else v for k, v in self.fields}
-        )
+        return self.kind(**{k: v.options[picked[v.name]] if isinstance(v, OneOf) else v for k, v in self.fields})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +120,9 @@ class Slot:
     def table(self) -> np.ndarray:
         """Index of the candidate that each combination of options selects, i32[sizes]."""
         if len(self.sizes) > 32 or math.prod(self.sizes) > LARGEST_TABLE:
-            raise SpaceError(f"layer {self.index}: {len(self.sizes)} choices decide it together; expected fewer, or fewer options")
+            raise SpaceError(
+                f"layer {self.index}: {len(self.sizes)} choices decide it together; expected fewer, or fewer options"
+            )
         table = np.full(self.sizes, -1, np.int32)
         for number, candidate in enumerate(self.candidates):
             when = dict(candidate.when)

@@ -104,9 +104,7 @@ class Space:
     def fix(self, genotype: Sequence[int], name: str | None = None) -> Architecture:
         """The architecture that ``genotype`` (one option index per choice) stands for."""
         ops = tuple(c.op for c in self.picked(genotype) if not c.off)
-        return Architecture(
-            ops, self.input_channels, self.resolution, self.num_classes, self.defaults, name or self.name
-        )
+        return Architecture(ops, self.input_channels, self.resolution, self.num_classes, self.defaults, name or self.name)
 
     def positions(self, genotype: Sequence[int]) -> tuple[int, ...]:
         """For every layer of ``fix(genotype)``, the index of the slot that it comes from."""
@@ -117,9 +115,11 @@ class Space:
         return frozenset(name for c in self.picked(genotype) for name, _ in c.when)
 
     def canonical(self, genotype: Sequence[int]) -> Genotype:
-        """A genotype of the same network, equal for all codes that build it.
+        """A genotype of the same network: choices that are switched off become 0, and among neighbouring layers with the
+        same candidates identities go last.
 
-        Choices that are switched off become 0; among neighbouring layers with the same candidates, identities go last.
+        Codes that build the same network become equal where layers that may be identities have the same candidates as
+        their neighbours, as in all shipped spaces.
         """
         active, assignment = self.active(genotype), self.assignment(genotype)
         codes = {n: i if n in active else 0 for n, i in assignment.items()}

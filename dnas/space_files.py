@@ -25,6 +25,14 @@ def shipped_spaces() -> list[str]:
     return sorted(p.stem for p in shipped("spaces").glob("*.py") if not p.stem.startswith("_"))
 
 
+def shadowed(spec: str) -> str | None:
+    """A line that says how to address a file of the working folder whose name is that of a shipped space."""
+    name = spec.partition(":")[0].removesuffix(".py")
+    if name in shipped_spaces() and Path(f"{name}.py").is_file():
+        return f"{spec} is the shipped space; for the file in this folder write ./{name}.py"
+    return None
+
+
 def load(spec: str) -> Space:
     """See ``dnas.load_space``."""
     path, _, tail = spec.partition(":")

@@ -200,9 +200,7 @@ class _SuperBlock:
                 new_stats = new_stats | new
         return sum(parts[1:], parts[0]), new_stats
 
-    def run(
-        self, index: int, params: Tree, stats: Tree, x: jax.Array, momentum: float | jax.Array
-    ) -> tuple[jax.Array, Tree]:
+    def run(self, index: int, params: Tree, stats: Tree, x: jax.Array, momentum: float | jax.Array) -> tuple[jax.Array, Tree]:
         """Candidate ``index`` alone: its output, and {label: its new statistics}."""
         candidate = self.slot.candidates[index]
         graph, _, _ = _layer(candidate.op, self.defaults)
@@ -295,7 +293,8 @@ def _per_sample(gate: jax.Array, y: jax.Array) -> jax.Array:
 def _layer(op: Op, defaults: Defaults) -> tuple[Any, Tree, Tree]:
     """Graph definition of an op's layer, and the shapes of its parameters and statistics."""
     layer = nnx.eval_shape(lambda: OpLayer(op, defaults))
-    graph, params, stats = nnx.split(layer, nnx.Param, nnx.BatchStat)
+    parts: Any = nnx.split(layer, nnx.Param, nnx.BatchStat)
+    graph, params, stats = parts
     return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 

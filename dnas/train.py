@@ -50,7 +50,14 @@ class TrainPhase:
         return sgd_cosine(self.lr, self.before(self.epochs), self.weight_decay)
 
     def init(self, params: Any, stats: Any) -> State:
-        return State(params, stats, jax.jit(self.optimiser.init)(params), jnp.zeros((), jnp.int32), _zero_sums(), jnp.full((), -1, jnp.int32))
+        return State(
+            params,
+            stats,
+            jax.jit(self.optimiser.init)(params),
+            jnp.zeros((), jnp.int32),
+            _zero_sums(),
+            jnp.full((), -1, jnp.int32),
+        )
 
     def steps(self, epoch: int) -> int:
         return self.feed.steps_per_epoch

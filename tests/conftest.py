@@ -1,8 +1,11 @@
 """Strict settings for all tests: several simulated devices, no silent rank promotion."""
 
 import os
+from pathlib import Path
 
-# before JAX is imported anywhere
+# before JAX is imported anywhere; compiled programs are kept, because many tests run the same ones
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 

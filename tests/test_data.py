@@ -60,9 +60,7 @@ def test_split_depends_on_seed_and_fractions_only():
     assert np.array_equal(first.architecture.indices, split(data, 3, selection=0.3).architecture.indices)
     assert len(split(data, selection=0.0).selection) == 0
     # a stored value: the split of a published run must not move with NumPy
-    plain = Dataset.from_arrays(
-        np.zeros((100, 2, 2), np.uint8), np.arange(100) % 4, np.zeros((2, 2, 2), np.uint8), [0, 1]
-    )
+    plain = Dataset.from_arrays(np.zeros((100, 2, 2), np.uint8), np.arange(100) % 4, np.zeros((2, 2, 2), np.uint8), [0, 1])
     assert split(plain, 0).selection.indices.tolist() == [10, 28, 29, 34, 40, 47, 53, 54, 76, 95]
 
 

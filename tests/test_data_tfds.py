@@ -82,9 +82,7 @@ def prepared(tmp_path_factory):
         },
     )
     odd = [np.full((10 + i % 3, 8, 3), 10 * i, np.uint8) for i in range(20)]
-    prepare(
-        root, "tiny_odd", {"image": image(), "label": label(num_classes=2)}, {"train": rows(odd, np.arange(20) % 2)}
-    )
+    prepare(root, "tiny_odd", {"image": image(), "label": label(num_classes=2)}, {"train": rows(odd, np.arange(20) % 2)})
     prepare(
         root,
         "tiny_text",

@@ -35,7 +35,7 @@ BODY: dict[str, Any] = {
         {"op": "conv", "in": 3, "out": 8, "kernel": 3, "stride": 2, "height": 32, "width": 32, "ms": 1.5},
         {"op": "ir", "in": 8, "mid": 24, "out": 8, "kernel": 5, "residual": True, "height": 16, "width": 16,
          "ms": 2.25, "ms_p10": 2.0, "ms_p90": 3.0, "count": 50},
-        {"op": "global_pool", "height": 16, "width": 16, "ms": 0.125},
+        {"op": "global_pool", "channels": 8, "height": 16, "width": 16, "ms": 0.125},
         {"op": "linear", "in": 8, "out": 10, "height": 1, "width": 1, "ms": 0.0625},
     ],
 }  # fmt: skip
@@ -52,7 +52,9 @@ def table(**changes: Any) -> LatencyTable:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    lut = table(cost_model=MODEL, constant_ms=0.5, constant_covers=[{"op": "global_pool", "height": 1, "width": 1}])
+    lut = table(
+        cost_model=MODEL, constant_ms=0.5, constant_covers=[{"op": "global_pool", "channels": 8, "height": 1, "width": 1}]
+    )
     lut.save(tmp_path / "toy.json")
     again = LatencyTable.load(tmp_path / "toy.json")
     assert again == lut and again.to_json() == lut.to_json() and again.path == tmp_path / "toy.json"
@@ -121,7 +123,7 @@ MUTATIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "op type": (_entry(0, op=[]), "entries[0]: op is []; expected an op type"),
     "no op field": (lambda b: b["entries"][1].pop("mid"), "entries[1]: ir: missing field 'mid'; expected a whole"),
     "no height": (lambda b: b["entries"][1].pop("height"), "entries[1]: ir: missing field 'height'"),
-    "no ms": (lambda b: b["entries"][2].pop("ms"), "entries[2]: global_pool() on 16x16: missing field 'ms'"),
+    "no ms": (lambda b: b["entries"][2].pop("ms"), "entries[2]: global_pool(channels=8) on 16x16: missing field 'ms'"),
     "unknown key": (_entry(1, kernal=3), "entries[1]: ir: unknown field 'kernal'; did you mean 'kernel'?"),
     "text for a number": (_entry(1, mid="24"), "entries[1]: ir: mid is '24'; expected a whole number"),
     "fraction": (_entry(1, kernel=2.5), "entries[1]: ir: kernel is 2.5; expected a whole number"),

@@ -42,7 +42,7 @@ BODY: dict[str, Any] = {
         {"op": "conv", "in": 3, "out": 8, "kernel": 3, "stride": 2, "height": 32, "width": 32, "ms": 1.5},
         {"op": "ir", "in": 8, "mid": 24, "out": 8, "kernel": 5, "residual": True, "height": 16, "width": 16,
          "ms": 2.25, "ms_p10": 2.0, "ms_p90": 3.0, "count": 50},
-        {"op": "global_pool", "height": 16, "width": 16, "ms": 0.125},
+        {"op": "global_pool", "channels": 8, "height": 16, "width": 16, "ms": 0.125},
         {"op": "linear", "in": 8, "out": 10, "height": 1, "width": 1, "ms": 0.0625},
     ],
 }  # fmt: skip
@@ -64,6 +64,7 @@ def test_an_entry_written_like_a_layer_has_the_key_of_its_op(path: Path) -> None
     network = Architecture.load(path)
     for op, shape in zip(network.layers, network.shapes, strict=False):
         size = {"height": shape.height, "width": shape.width}
+        size |= {} if op.in_channels is not None else {"channels": shape.channels}
         assert read_key(json.loads(json.dumps(op.to_dict() | size))) == op.price_fields(shape)
         assert read_key(json.loads(json.dumps(write_key(op.price_fields(shape))))) == op.price_fields(shape)
 
@@ -86,7 +87,7 @@ def test_bias_and_norm_are_not_in_the_key_but_activation_is() -> None:
 def test_nearest_keys_are_those_of_the_same_op_with_the_closest_sizes() -> None:
     keys = list(table().entries)
     wanted = InvertedResidualOp(in_=8, mid=48, out=8, kernel=3, residual=True).price_fields(Shape(16, 16, 8))
-    assert [describe_key(k).split("(")[0] for k in nearest_keys(wanted, keys)][0] == "ir"
+    assert next(describe_key(k).split("(")[0] for k in nearest_keys(wanted, keys)) == "ir"
     sizes = [LinearOp(in_=n, out=10).price_fields(Shape(1, 1, n)) for n in (500, 90, 110, 10)]
     assert nearest_keys(LinearOp(in_=100, out=10).price_fields(Shape(1, 1, 100)), sizes, 2) == [sizes[2], sizes[1]]
 
@@ -163,10 +164,9 @@ def test_other_resolutions_are_announced_as_extrapolated() -> None:
     assert not table(resolutions=None, cost_model=MODEL, status="estimated").report(NETWORK.at(96)).extrapolated
 
 
-def test_intervals_come_from_percentiles_or_from_the_check_of_an_estimated_table() -> None:
+def test_intervals_come_from_the_check_with_whole_networks_and_nothing_else() -> None:
     single = Architecture((BLOCK,), input_channels=8, resolution=16, num_classes=0)
-    assert table(constant_ms=1.0, resolutions=None).report(single).interval_ms == (3.0, 4.0)
-    assert table().report(NETWORK).interval_ms is None  # an entry without percentiles
+    assert table(constant_ms=1.0, resolutions=None).report(single).interval_ms is None  # sums of percentiles are none
     checked = table(error={"measured_over_estimated": [0.5, 2.0]})
     assert checked.report(NETWORK).interval_ms == (checked.latency_ms(NETWORK) / 2, checked.latency_ms(NETWORK) * 2)
     assert checked.report(single).interval_ms is None  # 16 px: outside what was checked

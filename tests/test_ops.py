@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dnas.errors import ArchitectureError
 from dnas.ops import OPS, SE, ConvOp, DsConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, Op, Shape, SkipOp, op_from_dict
-from dnas.ops.base import ACTIVATIONS, GATES, LABELS, Conv, Norm
+from dnas.ops.base import ACTIVATIONS, GATES, LABELS
+from dnas.ops.primitives import Conv, Norm
 
 CONV = {"op": "conv", "in": 3, "out": 8, "kernel": 3, "stride": 2, "act": "relu", "residual": False}
 IR = {

@@ -19,7 +19,8 @@ import pytest
 from dnas.arch import Architecture
 from dnas.files import dump_json
 from dnas.ops import OPS
-from dnas.ops.base import LABELS, Conv, Dense, Norm, Primitive, SqueezeExcite
+from dnas.ops.base import LABELS
+from dnas.ops.primitives import Conv, Dense, Norm, Primitive, SqueezeExcite
 
 HERE = Path(__file__).parent / "published"
 FOLDER = Path(os.environ.get("DNAS_ARCHITECTURES", HERE))

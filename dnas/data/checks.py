@@ -41,15 +41,15 @@ def _bytes(array: np.ndarray, what: str) -> np.ndarray:
         raise DataError(f"{what} has type {array.dtype}; expected uint8")
     low, high = float(array.min()), float(array.max())
     if array.dtype.kind == "f":
-        if 0 <= low and high <= 1:
+        if low >= 0 and high <= 1:
             array = np.rint(array * 255)
             return array.astype(np.uint8)
-        if not (0 <= low and high <= 255 and bool(np.all(array == np.rint(array)))):
+        if not (low >= 0 and high <= 255 and bool(np.all(array == np.rint(array)))):
             raise DataError(
                 f"{what} is {array.dtype} with values {low:.4g}..{high:.4g}; expected uint8, or floats in 0..1 or "
                 "whole numbers in 0..255: undo the normalisation and convert with .astype(np.uint8)"
             )
-    elif not (0 <= low and high <= 255):
+    elif not (low >= 0 and high <= 255):
         raise DataError(f"{what} is {array.dtype} with values {low:.0f}..{high:.0f}; expected 0..255: scale to uint8")
     return array.astype(np.uint8)
 

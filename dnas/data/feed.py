@@ -165,7 +165,7 @@ class Feed:
         indices = None
         if self._resident is not None:
             images, indices = self._resident.array, self.split.indices[positions]
-        return prepare(  # type: ignore[no-any-return]
+        return prepare(
             images,
             indices,
             self.split.labels[positions],

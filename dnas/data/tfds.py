@@ -151,7 +151,7 @@ def _source(builder: Any, split: str, image: str, name: str, data_dir: str | Non
 
     def record(index: int) -> dict[str, Any]:
         try:
-            return data[index]  # type: ignore[no-any-return]
+            return data[index]
         except Exception as error:  # as above
             raise DataError(
                 f"tfds:{name}, split {split!r}: record {index} cannot be read ({_line(error)}); delete "

@@ -12,7 +12,7 @@ from typing import Any
 from dnas.errors import LatencyError, nearest
 from dnas.latency.keys import short
 from dnas.ops import Op, Shape
-from dnas.ops.base import Act, Conv, Norm, Shuffle, SqueezeExcite
+from dnas.ops.primitives import Act, Conv, Norm, Shuffle, SqueezeExcite
 
 # Activations that are a clamp, which an int8 convolution does in its output stage for nothing.
 _FUSED = frozenset({None, "relu", "relu6"})

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dnas.errors import ArchitectureError, LatencyError, nearest
 from dnas.ops import OPS, SE
-from dnas.ops.base import _POSITIVE, ACTIVATIONS, LABELS
+from dnas.ops.base import ACTIVATIONS, LABELS, POSITIVE
 
 Key = tuple[tuple[str, Any], ...]
 """``(("op", "ir"), ("in", 16), ..., ("height", 112), ("width", 112))``; fields at their default are left out."""
@@ -214,13 +214,14 @@ def _fields(name: str) -> dict[str, _Field]:
         words = str(field.type)
         types = {t for name, t in _TYPES.items() if name in words} | ({type(None)} if "None" in words else set())
         expected = " or ".join(_WORDS[t] for t in sorted(types, key=lambda t: t.__name__))
-        least = 1 if field.name in _POSITIVE else 0
+        least = 1 if field.name in POSITIVE else 0
         default = None if field.default is dataclasses.MISSING else field.default
         priced, required = field.name not in kind.unpriced, field.default is dataclasses.MISSING
         options = ACTIVATIONS if field.name in ("act", "pw_act") else ()
         result[field.name.rstrip("_")] = _Field(frozenset(types), expected, least, required, default, priced, options)
     size = _Field(frozenset({int}), "a whole number of pixels", 1, True, None, True, ())
-    _CACHE[name] = result | dict.fromkeys(_SIZES, size)
+    channels = {} if "in" in result else {"channels": size._replace(expected="a whole number of channels")}
+    _CACHE[name] = result | channels | dict.fromkeys(_SIZES, size)
     return _CACHE[name]
 
 

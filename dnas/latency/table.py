@@ -176,7 +176,7 @@ class LatencyTable:
             )
         return LatencyReport(
             total, tuple(p.ms for p in prices), tuple(p.source for p in prices), self.constant_ms, modelled,
-            extrapolated, None if extrapolated else self._interval(architecture, prices, total), tuple(warnings), self,
+            extrapolated, None if extrapolated else self._interval(total), tuple(warnings), self,
         )  # fmt: skip
 
     # -- text -----------------------------------------------------------------------------------------------------
@@ -262,17 +262,12 @@ class LatencyTable:
         pairs = zip(architecture.layers, architecture.shapes, strict=False)
         return [self.op_ms(op, shape, missing) for op, shape in pairs]
 
-    def _interval(self, layers: Architecture, prices: list[Price], total: float) -> tuple[float, float] | None:
-        """Between the sums of 10th and 90th percentiles; for an estimated table, by the ratios that its check found."""
+    def _interval(self, total: float) -> tuple[float, float] | None:
+        """By the range of measured / predicted that whole networks showed; sums of an op's percentiles would be no interval."""
         ratios = self.error.get("measured_over_estimated")
         if isinstance(ratios, list) and len(ratios) == 2 and all(type(r) is float for r in ratios):
             return total * ratios[0], total * ratios[1]
-        keys = [op.price_fields(shape) for op, shape in zip(layers.layers, layers.shapes, strict=False)]
-        used = [self.entries[k] for k, p in zip(keys, prices, strict=True) if p.source == "entry"]
-        low, high = [e.ms_p10 for e in used], [e.ms_p90 for e in used]
-        if not used or None in low or None in high or any(p.source == "cost-model" for p in prices):
-            return None
-        return tuple(self.constant_ms + math.fsum(v for v in side if v is not None) for side in (low, high))  # type: ignore[return-value]
+        return None
 
     def _lacks(self, key: Key, asked_model: bool) -> str:
         """The sentence for a key without an entry: which op, which device, what is near, what to do."""

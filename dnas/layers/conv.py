@@ -18,7 +18,7 @@ ACCUMULATOR_BYTES = 2**19  # within the 1 to 2 MiB second-level caches of today
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def padding_of(size: tuple[int, int], kernel: int, stride: int, rule: str, pad: int | None) -> Pads:
+def padding_of(size: tuple[int, ...], kernel: int, stride: int, rule: str, pad: int | None) -> Pads:
     """(before, after) pixels for height and width; ``rule`` is "symmetric" or "tf_same", ``pad`` overrides it."""
     if pad is not None or rule == "symmetric":
         each = (kernel - 1) // 2 if pad is None else pad

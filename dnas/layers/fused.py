@@ -1,7 +1,7 @@
 """All inverted residuals of one super-block at once: the soft mixture in few wide operations.
 
-Candidates read the same input, so their expansions are one matrix product with one BN, their depthwise convolutions one per kernel
-size, and their last BNs one. Every channel sees exactly what it sees when candidates run one by one; parameters and
+Candidates read the same input, so their expansions are one matrix product with one BN, their depthwise convolutions one
+per kernel size, and their last BNs one. Every channel sees exactly what it sees when candidates run one by one; parameters and
 statistics keep their places (candidate, primitive).
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,7 +13,7 @@ from dnas.arch import Defaults
 from dnas.layers.conv import conv, padding_of, per_channel, shuffle
 from dnas.layers.norm import BatchNorm, activate
 from dnas.ops import Op
-from dnas.ops import base as p
+from dnas.ops import primitives as p
 
 
 class Weights(nnx.Module):
@@ -61,7 +63,7 @@ class OpLayer(nnx.Module):
         return y + x if self.op.has_residual else y
 
     def _step(self, step: p.Primitive, x: jax.Array, train: bool | jax.Array, momentum: float | jax.Array) -> jax.Array:
-        module = getattr(self, step.name, None)
+        module: Any = getattr(self, step.name, None)
         if isinstance(step, p.Conv):
             pads = padding_of(x.shape[1:3], step.kernel, step.stride, self.defaults.padding, step.pad)
             return module.add_bias(conv(x, module.kernel[...].astype(x.dtype), step.stride, pads, step.groups))

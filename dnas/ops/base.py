@@ -11,10 +11,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from dnas.errors import ArchitectureError, nearest
 from dnas.files import shown
+from dnas.ops.primitives import Dense, Primitive, Shape, SqueezeExcite
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "gelu")
 GATES = ("sigmoid", "hsigmoid")
@@ -25,138 +26,6 @@ LABELS = frozenset({"part", "from", "expansion", "endpoint", "input_ratio", "out
 # JSON fields that are written only where they differ from the default, and those that may be absent when read.
 _QUIET = frozenset({"pad", "expand_groups", "project_groups", "shuffle", "expand_splits", "project_splits"})
 _OPTIONAL = _QUIET | {"bias", "se", "groups", "norm", "pw_act"}
-
-
-class Shape(NamedTuple):
-    """Size of one feature map; ``height`` and ``width`` in pixels."""
-
-    height: int
-    width: int
-    channels: int
-
-    def __str__(self) -> str:
-        return f"{self.height}x{self.width}x{self.channels}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Primitive:
-    """One step of an op. ``name`` is its place in the parameter tree."""
-
-    name: str
-
-    def out_shape(self, shape: Shape) -> Shape:
-        return shape
-
-    @property
-    def params(self) -> int:
-        """Trainable parameters (running statistics are not counted)."""
-        return 0
-
-    def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates of convolutions and matrix products on one input of ``shape``."""
-        return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Conv(Primitive):
-    """k x k convolution. ``pad`` is pixels on every side, or None for the network's padding rule."""
-
-    in_: int
-    out: int
-    kernel: int = 1
-    stride: int = 1
-    groups: int = 1
-    bias: bool = False
-    pad: int | None = None
-
-    @property
-    def depthwise(self) -> bool:
-        return self.groups == self.in_ == self.out and self.groups > 1
-
-    @property
-    def params(self) -> int:
-        return self.kernel**2 * (self.in_ // self.groups) * self.out + (self.out if self.bias else 0)
-
-    def out_shape(self, shape: Shape) -> Shape:
-        def size(n: int) -> int:
-            if self.pad is None:
-                return -(-n // self.stride)
-            return (n + 2 * self.pad - self.kernel) // self.stride + 1
-
-        return Shape(size(shape.height), size(shape.width), self.out)
-
-    def macs(self, shape: Shape) -> int:
-        out = self.out_shape(shape)
-        return out.height * out.width * self.kernel**2 * (self.in_ // self.groups) * self.out
-
-
-@dataclasses.dataclass(frozen=True)
-class Norm(Primitive):
-    """Batch normalisation over ``channels``, followed by ``act`` (None: linear)."""
-
-    channels: int
-    act: str | None = None
-
-    @property
-    def params(self) -> int:
-        return 2 * self.channels
-
-
-@dataclasses.dataclass(frozen=True)
-class Act(Primitive):
-    act: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Shuffle(Primitive):
-    """Channel shuffle: [.., g, C/g] -> [.., C/g, g]."""
-
-    groups: int
-
-
-@dataclasses.dataclass(frozen=True)
-class SqueezeExcite(Primitive):
-    """x * gate(expand(act(reduce(mean(x)))))."""
-
-    channels: int
-    reduce: int
-    act: str
-    gate: str
-    bias: bool = True
-
-    @property
-    def params(self) -> int:
-        return 2 * self.channels * self.reduce + (self.channels + self.reduce if self.bias else 0)
-
-    def macs(self, shape: Shape) -> int:
-        return 2 * self.channels * self.reduce
-
-
-@dataclasses.dataclass(frozen=True)
-class GlobalPool(Primitive):
-    """Mean over height and width; keeps 1x1."""
-
-    def out_shape(self, shape: Shape) -> Shape:
-        return Shape(1, 1, shape.channels)
-
-
-@dataclasses.dataclass(frozen=True)
-class Dense(Primitive):
-    """Flatten, matrix product."""
-
-    in_: int
-    out: int
-    bias: bool = True
-
-    @property
-    def params(self) -> int:
-        return self.in_ * self.out + (self.out if self.bias else 0)
-
-    def out_shape(self, shape: Shape) -> Shape:
-        return Shape(1, 1, self.out)
-
-    def macs(self, shape: Shape) -> int:
-        return self.in_ * self.out
 
 
 OPS: dict[str, type[Op]] = {}
@@ -236,7 +105,8 @@ class Op:
         fields = [f for f in dataclasses.fields(self) if f.name not in self.unpriced and not _is_default(self, f)]
         values = ((_json_name(f), getattr(self, f.name)) for f in fields)
         priced = ((k, (("reduce", v.reduce), ("gate", v.gate)) if isinstance(v, SE) else v) for k, v in values)
-        return (("op", self.op), *priced, ("height", shape.height), ("width", shape.width))
+        channels = () if self.in_channels is not None else (("channels", shape.channels),)
+        return (("op", self.op), *priced, *channels, ("height", shape.height), ("width", shape.width))
 
     def __repr__(self) -> str:
         fields = [f for f in dataclasses.fields(self) if not _is_default(self, f)]
@@ -328,7 +198,7 @@ def _is_default(op: Op, field: dataclasses.Field[Any]) -> bool:
     return field.default is not dataclasses.MISSING and getattr(op, field.name) == field.default
 
 
-_POSITIVE = frozenset({
+POSITIVE = frozenset({
     "in_", "mid", "mid_in", "mid_out", "out", "kernel", "stride", "groups", "expand_groups", "project_groups",
     "shuffle", "expand_splits", "project_splits",
 })  # fmt: skip
@@ -351,7 +221,7 @@ def _check_types(op: Op) -> None:
         if not fits:
             raise ArchitectureError(f"{op.op}: {name} is {shown(value)}; expected {kinds}")
         sizes = value if isinstance(value, tuple) else (value,)
-        least = 1 if field.name in _POSITIVE else 0
+        least = 1 if field.name in POSITIVE else 0
         if any(type(v) is int and not least <= v <= MAX_SIZE for v in sizes):
             raise ArchitectureError(f"{op.op}: {name} is {shown(value)}; expected {least} to {MAX_SIZE}")
         if field.name == "kernel" and any(v % 2 == 0 for v in sizes) and getattr(op, "pad", None) is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from dnas.ops.base import SE, Act, Conv, Dense, GlobalPool, Norm, Op, Primitive
+from dnas.ops.base import SE, Op
+from dnas.ops.primitives import Act, Conv, Dense, GlobalPool, Norm, Primitive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from dnas.ops.base import SE, Conv, Norm, Op, Primitive, Shuffle
+from dnas.ops.base import SE, Op
 from dnas.ops.conv import check_groups
+from dnas.ops.primitives import Conv, Norm, Primitive, Shuffle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 
+# what is measured: split, and network
+CURVES = {"weights, mixture": "train", "architecture, mixture": "mixture", "selection, argmax": "argmax"}
+
+
 class SearchInfo(NamedTuple):
     """What is drawn. Arrays over epochs; NaN where a figure was not measured (the mixture during warm-up)."""
 
@@ -37,8 +41,8 @@ def info(history: list[dict[str, Any]], target_ms: float | None = None) -> Searc
     choices = rows[0]["probabilities"] if rows else {}
     return SearchInfo(
         column("epoch"),
-        {"weights, mixture": column("train_loss"), "architecture, mixture": column("mixture_loss"), "selection, argmax": column("argmax_loss")},
-        {"weights, mixture": column("train_accuracy"), "architecture, mixture": column("mixture_accuracy"), "selection, argmax": column("argmax_accuracy")},
+        {name: column(f"{field}_loss") for name, field in CURVES.items()},
+        {name: column(f"{field}_accuracy") for name, field in CURVES.items()},
         {"expected": column("expected_ms"), "argmax": column("argmax_ms")},
         target_ms,
         {n: np.array([r["probabilities"][n] for r in rows]) for n in choices},
@@ -54,8 +58,9 @@ def draw(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) ->
     columns = 4
     rows = max(math.ceil(len(found.probabilities) / columns), 1)
     figure = Figure(figsize=(13, 3.2 + 1.9 * rows), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[3.2, 1.9 * rows])
-    panels = top.subplots(1, columns)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[3.2, 1.9 * rows])
+    top, bottom = halves
+    panels: Any = top.subplots(1, columns)
     for axes, (title, curves) in zip(
         panels,
         (
@@ -71,6 +76,9 @@ def draw(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) ->
     if found.target_ms:
         panels[2].axhline(found.target_ms, color="0.4", linewidth=1, label="target")
     panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_minor_formatter("{x:g}")
+    panels[0].tick_params(which="both", labelsize=8)
     panels[1].set_ylim(0, 1.02)
     panels[3].set_ylim(0, 1.05)
     for axes in panels:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _COLUMNS = (
     ("epoch", "epoch", "5d"), ("loss", "train_loss", "7.3f"), ("train", "train_accuracy", "6.1%"),
     ("mixture", "mixture_accuracy", "7.1%"), ("argmax", "argmax_accuracy", "6.1%"), ("E[ms]", "expected_ms", "8.4g"),
-    ("argmax ms", "argmax_ms", "9.4g"), ("T", "temperature", "5.2f"), ("entropy", "entropy", "7.2f"), ("skips", "skip_share", "5.0%"),
+    ("argmax ms", "argmax_ms", "9.4g"), ("T", "temperature", "5.2f"), ("entropy", "entropy", "7.2f"),
+    ("skips", "skip_share", "5.0%"),
 )  # fmt: skip
 
 
@@ -49,7 +50,9 @@ class Watcher:
             return
         if not self._headed:
             self._headed = True
-            self.bars.console.print("  ".join(f"{h:>{_width(f)}}" for h, _, f in _COLUMNS), style="bold", highlight=False, markup=False)
+            self.bars.console.print(
+                "  ".join(f"{h:>{_width(f)}}" for h, _, f in _COLUMNS), style="bold", highlight=False, markup=False
+            )
         cells = (f"{'-':>{_width(f)}}" if row[k] is None else format(row[k], f) for _, k, f in _COLUMNS)
         self.bars.console.print("  ".join(cells), highlight=False, markup=False)
 
@@ -94,7 +97,14 @@ class Console:
             return
         arch, report = result.architecture, result.latency
         table = Table(title=None, show_edge=False, pad_edge=False)
-        for heading, justify in (("#", "right"), ("layer", "left"), ("output", "right"), ("ms", "right"), ("MACs", "right"), ("params", "right")):
+        for heading, justify in (
+            ("#", "right"),
+            ("layer", "left"),
+            ("output", "right"),
+            ("ms", "right"),
+            ("MACs", "right"),
+            ("params", "right"),
+        ):
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
         for index, op in enumerate(arch.layers):
             shape = arch.shapes[index]

@@ -78,7 +78,11 @@ class Setup:
         """Augmented batches for the weights, plain ones for everything that measures."""
         assert self.config.augment is not None
         plain = {k: self.feed(getattr(self.splits, k)) for k in ("architecture", "selection")}
-        return {**plain, "weights": self.feed(self.splits.weights, self.config.augment), "plain": self.feed(self.splits.weights)}
+        return {
+            **plain,
+            "weights": self.feed(self.splits.weights, self.config.augment),
+            "plain": self.feed(self.splits.weights),
+        }
 
     def feed(self, part: Any, augment: str = "none") -> Feed:
         return feed(self.config, self.space, self.dataset, part, augment)
@@ -216,7 +220,13 @@ class _Programs:
 
 def _advance(state: State, grads: Gradients, kind: Kind, loss: jax.Array) -> State:
     """Counters and sums after a step of ``kind`` whose loss (objective) was ``loss``."""
-    found = {"loss": grads.loss, "hits": grads.hits, "images": grads.images, "latency_ms": grads.latency_ms, "steps": 1.0}
+    found: dict[str, Any] = {
+        "loss": grads.loss,
+        "hits": grads.hits,
+        "images": grads.images,
+        "latency_ms": grads.latency_ms,
+        "steps": 1.0,
+    }
     sums = state.sums | {f"{kind}_{n}": state.sums[f"{kind}_{n}"] + v for n, v in found.items()}
     bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), state.step, state.bad_step)
     return state._replace(step=state.step + 1, sums=sums, bad_step=bad)
@@ -227,6 +237,7 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
 
     Errors: ConfigError (an unreachable target, with the reachable range), DataError, LatencyError.
     """
+    method(config.method)  # an unknown name is said first
     space = space.at(num_classes=dataset.num_classes)
     terms = price(space, lut, config.missing)
     fastest, slowest = terms.extreme(1)[0], terms.extreme(-1)[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -25,6 +24,7 @@ from dnas.search.console import Console, Watcher
 from dnas.search.engine import Setup, init, prepare
 from dnas.search.phase import SearchPhase, measure
 from dnas.space import Genotype, Space, load_space
+from dnas.space_files import shadowed
 from dnas.train import TrainPhase
 
 UNDECIDED = 0.3  # mean entropy, in units of ln n, above which a search has not decided
@@ -36,7 +36,7 @@ class SearchResult:
 
     ``architecture`` (with metrics and provenance), ``history`` (one dict per epoch), ``accuracy`` on the test images after
     the short training, ``inherited`` on the selection images before it, ``latency`` with its parts, ``warnings`` as sentences,
-    ``folder`` (None if nothing was written), ``params`` and ``stats`` of the trained network.
+    ``folder`` (None if nothing was written), ``space`` with the data's classes, trained ``params`` and ``stats``.
     """
 
     architecture: Architecture
@@ -47,6 +47,7 @@ class SearchResult:
     latency: LatencyReport
     warnings: tuple[str, ...]
     folder: Path | None
+    space: Space = dataclasses.field(repr=False)
     params: Any = dataclasses.field(repr=False)
     stats: Any = dataclasses.field(repr=False)
 
@@ -54,7 +55,8 @@ class SearchResult:
         """Figure of losses, latency and probabilities over time."""
         from dnas.plot.search import draw, info
 
-        return draw(info(self.history, self.architecture.provenance.get("target_ms")))
+        labels = {name: choice.labels for name, choice in self.space.choices.items()}
+        return draw(info(self.history, self.architecture.provenance.get("target_ms")), labels)
 
 
 def run(
@@ -102,8 +104,9 @@ def run_config(config: SearchConfig, console: Console) -> SearchResult:
         name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{config.seed}"
         journal = Journal.create(config.out, name, config.checkpoint_s)
         journal.write_json("config.json", config_json(setup))
-    if setup.lut.notice:
-        console.note(setup.lut.notice)
+    for notice in (setup.lut.notice, shadowed(setup.config.space)):
+        if notice:
+            console.note(notice)
     console.summary(setup)
     return finish(setup, journal, console)
 
@@ -218,7 +221,7 @@ def _result(
     full = dataclasses.replace(architecture, name=name, metrics=metrics, provenance=provenance)
     return SearchResult(
         full, tuple(notes["genotype"]), journal.history, tested, Accuracy(*notes["inherited"]), report, tuple(warnings),
-        journal.folder, params, stats,
+        journal.folder, setup.space, params, stats,
     )  # fmt: skip
 
 
@@ -235,7 +238,9 @@ def command(config: SearchConfig) -> str:
     words = ["python -m dnas.search"]
     for name, value in config.to_dict().items():
         if value is not None and name not in ("out", "resume", "checkpoint_s", "data_dir"):
-            words.append(f"--{name.replace('_', '-')} {value!r}" if isinstance(value, float) else f"--{name.replace('_', '-')} {value}")
+            words.append(
+                f"--{name.replace('_', '-')} {value!r}" if isinstance(value, float) else f"--{name.replace('_', '-')} {value}"
+            )
     return " ".join(words)
 
 
@@ -259,5 +264,3 @@ def _own_version() -> str:
     from dnas import __version__
 
     return __version__
-
-

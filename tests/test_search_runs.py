@@ -1,0 +1,178 @@
+"""Whole runs on a tiny space: files, exact repetition, interruption and resumption, and what a user's mistakes give."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import pytest
+import tiny
+from test_search_steps import bands, images
+
+import dnas
+from dnas import loop
+from dnas.config import SearchConfig
+from dnas.errors import ConfigError, DnasError, Interrupted, NotFiniteError, RunError
+from dnas.search import run
+from dnas.search.console import Console
+from dnas.search.whole import SearchResult, run_config
+
+TEST_IMAGES = 19  # a fifth of 96, the rest of each class rounded
+OPTIONS = {"epochs": 3, "batch_size": 8, "train_epochs": 2, "warm_up": 0.34, "checkpoint_s": 0.0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A space, a table and a data set in files, as a user has them."""
+    import numpy as np
+
+    path = tmp_path_factory.mktemp("inputs")
+    space = tiny.template_space()
+    space.save(path / "space.json")
+    tiny.table_for(space).save(path / "lut.json")
+    pixels, labels = bands()
+    np.savez(path / "data.npz", images=pixels, labels=labels)
+    return path
+
+
+def config(folder, **more) -> SearchConfig:
+    named = {"space": str(folder / "space.json"), "lut": str(folder / "lut.json"), "data": f"npz:{folder / 'data.npz'}"}
+    return SearchConfig(**{**named, **OPTIONS, **more})
+
+
+def search(folder, out, **more) -> SearchResult:
+    return run_config(config(folder, out=str(out), **more), Console(False))
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory) -> SearchResult:
+    return search(folder, tmp_path_factory.mktemp("runs") / "first")
+
+
+def test_a_run_leaves_its_files_and_an_honest_architecture(folder, finished):
+    names = {p.name for p in finished.folder.iterdir()}
+    assert names == {"architecture.json", "config.json", "history.jsonl", "checkpoint", "search.png"}
+    saved = dnas.Architecture.load(finished.folder / "architecture.json")
+    assert saved == finished.architecture
+    assert saved.metrics["params"] == saved.params and saved.metrics["macs"] == saved.macs
+    (latency,) = saved.metrics["latency"]
+    lut = dnas.LatencyTable.load(folder / "lut.json")
+    assert latency["latency_ms"] == pytest.approx(lut.latency_ms(saved)) and latency["sha256"] == lut.sha256
+    assert saved.metrics["accuracy"]["n"] == TEST_IMAGES
+    low, high = saved.metrics["accuracy"]["interval95"]
+    assert 0 <= low <= saved.metrics["accuracy"]["top1"] <= high <= 1
+    assert tiny.template_space().fix(saved.provenance["genotype"]) == saved
+    assert saved.provenance["command"].startswith("python -m dnas.search --lut ")
+    assert str(finished.folder) not in (finished.folder / "architecture.json").read_text()
+    resolved = json.loads((finished.folder / "config.json").read_text())["search"]
+    assert {k for k, v in resolved.items() if v is None} <= {"data_dir", "out", "resume", "missing"}
+    history = [json.loads(line) for line in (finished.folder / "history.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in history] == [1, 2, 3, 1, 2] and history == finished.history
+    assert history[0]["mixture_accuracy"] is None and history[1]["mixture_accuracy"] is not None
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder, finished, tmp_path):
+    again = search(folder, tmp_path / "again")
+    text = (finished.folder / "architecture.json").read_bytes()
+    assert (again.folder / "architecture.json").read_bytes() == text
+    assert (again.folder / "history.jsonl").read_bytes() == (finished.folder / "history.jsonl").read_bytes()
+    other = search(folder, tmp_path / "other", seed=1)
+    assert (other.folder / "architecture.json").read_bytes() != text
+
+
+@pytest.mark.parametrize("stop_at", [2, 8, 13, 30])
+def test_interrupted_and_resumed_equals_uninterrupted(folder, finished, tmp_path, monkeypatch, stop_at):
+    """Ctrl-C during a weight step, after an epoch, in a later epoch, and during the training."""
+    seen = 0
+    whole_step = loop.run.__globals__["jax"].block_until_ready
+
+    def counting(value):
+        nonlocal seen
+        seen += 1
+        if seen == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole_step(value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.jax, "block_until_ready", counting)
+        with pytest.raises(Interrupted, match="--resume"):
+            search(folder, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "architecture.json").exists()
+    run_config(SearchConfig(resume=str(tmp_path / "cut")), Console(False))
+    for name in ("architecture.json", "history.jsonl", "config.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (finished.folder / name).read_bytes()
+
+
+def test_what_cannot_be_resumed_is_refused(folder, finished, tmp_path):
+    for options, words in (
+        ({"resume": str(tmp_path / "none")}, "no such run folder"),
+        ({"resume": str(folder)}, "has no config.json"),
+        ({"resume": str(finished.folder)}, "is finished"),
+        ({"resume": str(finished.folder), "epochs": 5}, "drop --epochs"),
+    ):
+        with pytest.raises(RunError, match=words):
+            run_config(SearchConfig(**options), Console(False))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    body = json.loads((finished.folder / "config.json").read_text())
+    body["inputs"]["lut"] = "0" * 64
+    (copy / "config.json").write_text(json.dumps(body))
+    with pytest.raises(RunError, match="lut has changed since"):
+        run_config(SearchConfig(resume=str(copy)), Console(False))
+
+
+def test_an_existing_folder_is_not_overwritten(folder, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "keep.txt").write_text("mine")
+    with pytest.raises(RunError, match="exists and is not empty"):
+        search(folder, tmp_path / "full")
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["keep.txt"]
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(folder, tmp_path):
+    with pytest.raises(NotFiniteError, match=r"became NaN or infinite at step \d+"):
+        search(folder, tmp_path / "nan", lr=1000.0, epochs=4)
+    assert not (tmp_path / "nan" / "architecture.json").exists()
+
+
+def test_a_full_disk_is_one_sentence(folder, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dnas.checkpoint._orbax", lambda: type("Orbax", (), {"save_pytree": staticmethod(full)}))
+    with pytest.raises(RunError, match=r"checkpoint cannot be written \(.*No space left"):
+        search(folder, tmp_path / "disk")
+
+
+def test_sampling_derives_a_network_of_the_space(folder, tmp_path):
+    result = search(folder, tmp_path / "sampled", derive="sample", derive_samples=3, train_epochs=0)
+    space = tiny.template_space()
+    assert space.fix(result.genotype).layers == dataclasses.replace(result.architecture, name="x").layers
+
+
+def test_from_python_nothing_is_written_unless_asked(folder, in_tmp):
+    space = tiny.template_space()
+    result = run(space, tiny.table_for(space), images(), progress=False, **{**OPTIONS, "train_epochs": 0, "epochs": 2})
+    assert result.folder is None and not list(in_tmp.iterdir())
+    assert result.plot().axes
+    with pytest.raises(ConfigError, match="unknown option 'epoch'"):
+        run(space, tiny.table_for(space), images(), epoch=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lut": ""}, "--lut is missing"),
+        ({"lut": "samsung_s9.json"}, "samsung_s8"),
+        ({"space": "fbnet_min"}, "did you mean 'fbnet_mini'"),
+        ({"data": "digit"}, "digits"),
+        ({"target_ms": 1e6}, "out of reach"),
+        ({"objective": "mul-log", "target_ms": 0.1}, "has no target"),
+        ({"method": "gumble"}, "did you mean 'gumbel'"),
+        ({"lut": "samsung_s8.json", "missing": "error"}, "has no entry for"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_written(folder, in_tmp, change, words):
+    with pytest.raises(DnasError, match=words) as caught:
+        run_config(config(folder, **change), Console(False))
+    assert "\n" not in str(caught.value) and not list(in_tmp.iterdir())
