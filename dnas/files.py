@@ -46,22 +46,29 @@ def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` to ``path`` atomically: readers see the old file or the new one. Errors: RunError."""
+    """Write ``text`` (UTF-8) to ``path`` as ``write_bytes`` does. Errors: RunError."""
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as problem:
+        raise RunError(f"{path}: cannot be written ({_reason(problem)}); nothing was changed") from None
+    write_bytes(path, data)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically: readers see the old file or the new one. Errors: RunError."""
     target = Path(path)
     temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-        ) as handle:
+        with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as handle:
             temporary = handle.name
-            handle.write(text)
+            handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
         temporary = None
-    except (OSError, ValueError) as problem:  # ValueError: text that is not Unicode, or a path with a null character
+    except (OSError, ValueError) as problem:  # ValueError: a path with a null character
         raise RunError(f"{target}: cannot be written ({_reason(problem)}); nothing was changed") from None
     finally:
         if temporary:

@@ -68,7 +68,7 @@ def run(
                 if interrupted():
                     position = phase.first_number + phase.before(epoch) + number + 1
                     journal.save(phase.name, epoch, number + 1, position, state, notes)
-                    raise Interrupted(_how_to_resume(journal, f"in epoch {epoch + 1} of the {phase.name}"))
+                    raise Interrupted(how_to_resume(journal, f"in epoch {epoch + 1} of the {phase.name}"))
             state, row = phase.end_epoch(state, epoch)
             journal.record(row)
             watcher.row(row)
@@ -76,7 +76,7 @@ def run(
             if journal.save_is_due or epoch == phase.epochs or interrupted():
                 journal.save(phase.name, epoch, 0, phase.first_number + phase.before(epoch), state, notes)
             if interrupted():
-                raise Interrupted(_how_to_resume(journal, f"after epoch {epoch} of the {phase.name}"))
+                raise Interrupted(how_to_resume(journal, f"after epoch {epoch} of the {phase.name}"))
     return state
 
 
@@ -112,7 +112,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(kind, handler)
 
 
-def _how_to_resume(journal: Journal, where: str) -> str:
+def how_to_resume(journal: Journal, where: str, saved: str = "everything is saved") -> str:
+    """What Ctrl-C prints."""
     if journal.folder is None:
         return f"interrupted {where}; nothing was saved, because the run has no folder (give out=...)"
-    return f"interrupted {where}; everything is saved: python -m dnas.search --resume {journal.folder}"
+    return f"interrupted {where}; {saved}: python -m dnas.search --resume {journal.folder}"

@@ -222,8 +222,9 @@ class _SuperBlock:
         chosen = _chosen(self.slot, active)
         total = jnp.zeros((*x.shape[:1], *self.slot.out_shape), x.dtype)
         for j in range(chosen.shape[0]):
-            y, stats = _switch(self, chosen[j], params, stats, x, jnp.asarray(momentum))
             again = (chosen[:j] == chosen[j]).any() if j else False  # two paths may meet in one candidate
+            decay = jnp.where(again, 1, momentum)  # whose statistics move once
+            y, stats = _switch(self, chosen[j], params, stats, x, decay)
             total = total + y * jnp.where(again, 0, weights[chosen[j]]).astype(y.dtype)
         return total, stats
 

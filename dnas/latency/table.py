@@ -66,7 +66,8 @@ class LatencyReport:
             "latency_ms": self.total_ms, "interval_ms": list(self.interval_ms) if self.interval_ms else None,
             "modelled_ms": self.modelled_ms, "extrapolated": self.extrapolated, "table": table.name,
             "sha256": table.sha256, "device": table.device, "runtime": table.runtime, "precision": table.precision,
-            "status": table.status, "meaning": table.meaning, "warnings": list(self.warnings),
+            "status": table.status, "meaning": table.meaning, "error": table.error.get("summary"),
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 

@@ -251,4 +251,9 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
             f"--target-ms {config.target_ms:g} is out of reach: on {lut.device} the networks of {space.name} take "
             f"{fastest:.4g} to {slowest:.4g} ms"
         )
+    if config.objective == "mul-log" and fastest <= 1e-3:
+        raise ConfigError(
+            f"--objective mul-log takes the logarithm of microseconds, and {space.name} has a network of {fastest * 1e3:.3g} us on "
+            f"{lut.device}; use --objective absolute"
+        )
     return Setup(config, space, lut, terms, dataset, splits, Schedule.of(config, weight_steps, theta_steps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -16,8 +17,9 @@ from dnas.arch import Architecture
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.data import load as load_data
-from dnas.errors import ConfigError, RunError
+from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.evaluate import Accuracy, accuracy, recalibrate
+from dnas.files import write_bytes
 from dnas.latency.table import LatencyReport, LatencyTable
 from dnas.runs import Journal, read_config
 from dnas.search.console import Console, Watcher
@@ -144,7 +146,14 @@ def resume(config: SearchConfig) -> tuple[Setup, Journal]:
 
 
 def finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
-    """From wherever ``journal`` stands to the end of the run."""
+    """From wherever ``journal`` stands to the end of the run. Errors: as ``run``."""
+    try:
+        return _finish(setup, journal, console)
+    except KeyboardInterrupt:  # a second Ctrl-C, or one between search and training
+        raise Interrupted(loop.how_to_resume(journal, "at once", "what the newest checkpoint has is saved")) from None
+
+
+def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
     about = journal.about() or {"phase": "search", "epoch": 0, "step": 0, "notes": {}}
     with console.progress() as watcher:
         if about["phase"] == "search":
@@ -227,8 +236,9 @@ def _result(
 
 def _write(result: SearchResult, console: Console) -> None:
     if result.folder:
-        figure = result.plot()
-        figure.savefig(result.folder / "search.png", dpi=120)
+        picture = io.BytesIO()
+        result.plot().savefig(picture, dpi=120)
+        write_bytes(result.folder / "search.png", picture.getvalue())
         result.architecture.save(result.folder / "architecture.json")  # last: its presence says that the run is finished
     console.result(result)
 
