@@ -41,7 +41,7 @@ class SearchConfig:
     """Images per step. Default: the recipe's (short 64, paper 192)."""
     train_epochs: int | None = None
     """Passes over all training images when the chosen network is trained at the end; 0 trains none.
-    Default: the recipe's (short 20, paper 20)."""
+    Default: the recipe's (40)."""
     seed: int = 0
     """Seed of initial weights, splits, batches and gates: a whole number from 0. No unit."""
     out: str | None = None
@@ -65,7 +65,7 @@ class SearchConfig:
     temperature_end: float | None = None
     """Temperature of the gates in the last epoch. No unit. Default: the recipe's (short 0.1, paper falls by 0.956 an epoch)."""
     lr: float | None = None
-    """Learning rate of the weights at the start of its cosine, per step. Default: the recipe's (short 0.05, paper 0.1)."""
+    """Learning rate of the weights at the start of its cosine, per step. Default: the recipe's (0.1)."""
     weight_decay: float | None = None
     """L2 on convolution and linear weights, per step. Default: the recipe's (1e-4)."""
     theta_lr: float | None = None
@@ -114,12 +114,12 @@ _WORDS: dict[str, tuple[str, ...]] = {
 # theta_lr is theta_travel / architecture steps where a recipe states no theta_lr: logits can then move by about that much
 RECIPES: dict[str, dict[str, Any]] = {
     "short": {
-        "objective": "absolute", "epochs": 30, "batch_size": 64, "train_epochs": 20, "warm_up": 0.3,
-        "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.05, "weight_decay": 1e-4, "theta_travel": 25.0,
+        "objective": "absolute", "epochs": 30, "batch_size": 64, "train_epochs": 40, "warm_up": 0.3,
+        "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.1, "weight_decay": 1e-4, "theta_travel": 25.0,
         "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
     "paper": {
-        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 20, "warm_up": 10 / 90,
+        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 40, "warm_up": 10 / 90,
         "temperature_start": 5.0, "temperature_decay": 0.956, "lr": 0.1, "weight_decay": 1e-4, "theta_lr": 0.01,
         "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },

@@ -282,7 +282,7 @@ def _candidate_gates(slot: Slot, weights: dict[str, jax.Array]) -> jax.Array:
         joint = joint.reshape(*joint.shape[:-2], -1)
     selects = np.zeros((slot.table.size, len(slot.candidates)), np.float32)
     selects[np.arange(slot.table.size), slot.table.ravel()] = 1
-    return joint @ jnp.asarray(selects, joint.dtype)
+    return jnp.matmul(joint, jnp.asarray(selects, joint.dtype), precision="highest")  # other platforms round by default
 
 
 def _per_sample(gate: jax.Array, y: jax.Array) -> jax.Array:

@@ -87,9 +87,11 @@ MIXTURES: dict[str, list[Op]] = {
 FUSED = {"residual": 4, "biased, reducing": 3, "swish, one without residual": 3}
 
 
-@pytest.mark.parametrize("name", MIXTURES)
-def test_fused_mixture_is_the_sum_of_its_candidates(name: str) -> None:
-    """Values, gradients of input, weights and gates, statistics."""
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "swish" in n else ()) for n in MIXTURES])
+def test_fused_mixture_is_the_sum_of_its_candidates(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values, gradients of input, weights and gates, statistics; the second case with the lowerings of the CPU."""
+    if name != "biased, reducing":
+        monkeypatch.setattr(jax, "default_backend", lambda: "other")  # compiles faster
     ops = MIXTURES[name]
     assert len(fusible([(op.label, op) for op in ops])) == FUSED[name]
     with jax.enable_x64(True):
@@ -107,7 +109,7 @@ def test_fused_mixture_is_the_sum_of_its_candidates(name: str) -> None:
                 own = [{"00": {op.label: t["00"][label]}} if label in t["00"] else {} for t in (params, stats)]
                 y, after = supernet.apply(net, *own, x, None, True)
                 total = y * weights[i] + (total if i else 0)
-                new |= {label: v for v in after.get("00", {}).values()}
+                new |= {label: after["00"][op.label]} if after else {}
             return total, {"00": new}
 
         def fused(params: Any, stats: Any, x: jax.Array, weights: jax.Array) -> Any:
@@ -125,12 +127,12 @@ def test_fused_mixture_is_the_sum_of_its_candidates(name: str) -> None:
 
 
 def test_gates_per_sample_are_every_sample_alone() -> None:
-    space = tiny.nested_space()
+    space = tiny.tied_space()
     net, params, stats = supernet.init(space, jax.random.key(0))
     x = tiny.normal(1, 4, 8, 8, 3)
     logits = {n: tiny.normal(i, 4, len(c.options)) for i, (n, c) in enumerate(space.choices.items())}
     weights = gates.softmax(logits).weights
-    run = jax.jit(lambda x, w: supernet.apply(net, params, stats, x, Gates(w)))
+    run = tiny.compiled(lambda x, w: supernet.apply(net, params, stats, x, Gates(w)))
     together, same = run(x, weights)
     one_by_one = jnp.concatenate([run(x[i : i + 1], {n: w[i] for n, w in weights.items()})[0] for i in range(4)])
     tiny.assert_close(together, one_by_one, 1e-5)
@@ -148,9 +150,9 @@ def test_evaluation_moves_no_statistics(run_all: bool) -> None:
     x = tiny.normal(1, 4, 8, 8, 3)
     for path, value in leaves(run(x, jnp.bool_(False))).items():
         np.testing.assert_array_equal(value, leaves(stats)[path])
-    ran = [c.label for c in space.picked((2, 0, 1, 1))]
     moved = {path for path, value in leaves(run(x, jnp.bool_(True))).items() if np.any(value != leaves(stats)[path])}
-    assert {p for p in moved if ran[1] in p} == {p for p in leaves(stats) if ran[1] in p}
+    picked = [f"['{i:02d}']['{c.label}']" for i, c in enumerate(space.picked((2, 0, 1, 1)))]
+    assert moved == {p for p in leaves(stats) if run_all or p.startswith(tuple(picked))}
 
 
 def test_float32_networks_run_where_float64_is_enabled() -> None:
@@ -196,4 +198,4 @@ def test_eight_devices_are_one(sampled: bool) -> None:
     params, stats, chosen = jax.device_put((params, stats, chosen), everywhere)
     eight = run(params, stats, jax.device_put(x, split), chosen, jax.device_put(dy, split))
     assert len(eight["x"].sharding.device_set) == 8
-    tiny.assert_close(eight, one, 1e-5)
+    tiny.assert_close(eight, one, 1e-5, least=1)

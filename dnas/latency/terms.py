@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
     tables: dict[tuple[str, ...], np.ndarray] = {}
     alike = []
     for slot in space.slots:
-        ms = tuple(lut.op_ms(c.op, slot.in_shape, missing).ms for c in slot.candidates)
+        ms = tuple(0.0 if c.off else lut.op_ms(c.op, slot.in_shape, missing).ms for c in slot.candidates)
         candidates_ms.append(ms)
         if slot.choices:
             tables[slot.choices] = tables.get(slot.choices, 0.0) + np.array(ms)[slot.table]
@@ -89,6 +90,7 @@ def _weigh(table: jax.Array, weights: Sequence[jax.Array]) -> jax.Array:
     """sum_ij.. table[i, j, ..] w0[.., i] w1[.., j] .."""
     import jax.numpy as jnp
 
-    axes = "abcdefgh"[: len(weights)]
+    axes = string.ascii_letters[: len(weights)]
     operands = ",".join(f"...{a}" for a in axes)
-    return jnp.einsum(f"{axes},{operands}->...", table, *weights)
+    # GPUs and TPUs would round the factors of a matrix product to 10 or 7 bits
+    return jnp.einsum(f"{axes},{operands}->...", table, *weights, precision="highest")

@@ -253,7 +253,7 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
         )
     if config.objective == "mul-log" and fastest <= 1e-3:
         raise ConfigError(
-            f"--objective mul-log takes the logarithm of microseconds, and {space.name} has a network of {fastest * 1e3:.3g} us on "
-            f"{lut.device}; use --objective absolute"
+            f"--objective mul-log takes the logarithm of microseconds, and {space.name} has networks of "
+            f"{fastest * 1e3:.3g} us on {lut.device}; use --objective absolute"
         )
     return Setup(config, space, lut, terms, dataset, splits, Schedule.of(config, weight_steps, theta_steps))
