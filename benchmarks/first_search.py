@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import machine
 from dnas.data import load, split
@@ -34,7 +35,7 @@ def linear_model() -> float:
     return float(LogisticRegression(max_iter=2000).fit(x, y).score(test_x, test_y))
 
 
-def one(seed: int) -> dict[str, object]:
+def one(seed: int) -> dict[str, Any]:
     command = ["-m", "dnas.search", "--lut", "samsung_s8.json", "--seed", str(seed)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -55,7 +56,7 @@ def one(seed: int) -> dict[str, object]:
 
 
 def main() -> None:
-    body = {"machine": machine(), "linear_model_top1": linear_model(), "seeds": []}
+    body: dict[str, Any] = {"machine": machine(), "linear_model_top1": linear_model(), "seeds": []}
     if RESULT.exists():
         body = json.loads(RESULT.read_text())
     for seed in SEEDS:

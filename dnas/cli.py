@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import typing
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,7 +18,7 @@ Config = TypeVar("Config")
 def command(name: str, kind: type[Config], main: Callable[[Config], int]) -> int:
     """Parse the options, call ``main``, and turn a DnasError into one line and exit code 2 (130 after Ctrl-C)."""
     try:
-        config = tyro.cli(kind, prog=name, description=(kind.__doc__ or "").strip())
+        config = tyro.cli(_spoken(kind), prog=name, description=(kind.__doc__ or "").strip())
         return main(config)
     except Interrupted as stop:
         print(f"\n{stop}", file=sys.stderr)
@@ -29,3 +31,15 @@ def command(name: str, kind: type[Config], main: Callable[[Config], int]) -> int
     except KeyboardInterrupt:
         print("\ninterrupted before anything was computed", file=sys.stderr)
         return 130
+
+
+def _spoken(kind: type[Config]) -> type[Config]:
+    """``kind`` with plainer help: an option whose default is None says in its own words what that means."""
+    hints, fields = typing.get_type_hints(kind), []
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.default is None:
+            (value,) = (a for a in typing.get_args(hints[field.name]) if a is not type(None))
+            words = "|".join(typing.get_args(value)) or value.__name__.upper()
+            shown = tyro.conf.arg(help_behavior_hint="", metavar=words)
+            fields.append((field.name, typing.Annotated[hints[field.name], shown], dataclasses.field(default=None)))
+    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True)

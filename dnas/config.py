@@ -41,7 +41,7 @@ class SearchConfig:
     """Images per step. Default: the recipe's (short 64, paper 192)."""
     train_epochs: int | None = None
     """Passes over all training images when the chosen network is trained at the end; 0 trains none.
-    Default: the recipe's (40)."""
+    Default: the recipe's (30)."""
     seed: int = 0
     """Seed of initial weights, splits, batches and gates: a whole number from 0. No unit."""
     out: str | None = None
@@ -78,6 +78,13 @@ class SearchConfig:
     """alpha of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.2)."""
     beta: float | None = None
     """beta of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.6)."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """Type of maps and products while training: float32, or bfloat16 with parameters, statistics and logits still in
+    float32. No unit."""
+    remat: bool = False
+    """Keep only the input of each layer for the backward pass: less memory, more time. No unit."""
+    devices: int | None = None
+    """Devices that share each batch: a number from 1. No unit. Default: as many local ones as divide the batch."""
     checkpoint_s: float = 20.0
     """Shortest time between two checkpoints, in seconds; they are written at the end of an epoch."""
 
@@ -87,7 +94,7 @@ class SearchConfig:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and low <= value <= high):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a number from {low:g} to {high:g}")
-        for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples"):
+        for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices"):
             value = getattr(self, field)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a whole number")
@@ -95,6 +102,11 @@ class SearchConfig:
             value = getattr(self, field)
             if value is not None and value not in words:
                 raise ConfigError(f"{_flag(field)} is {value!r}{nearest(str(value), words)}")
+
+    @property
+    def compute_dtype(self) -> str | None:
+        """What ``dnas.apply`` takes: None computes in the images' own type."""
+        return None if self.compute == "float32" else self.compute
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -105,21 +117,22 @@ _RANGES = (
     ("warm_up", 0, 1), ("temperature_start", 1e-12, 1e3), ("temperature_end", 1e-12, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
     ("weight_decay", 0, 1), ("theta_weight_decay", 0, 1), ("strength", 0, 1e6), ("alpha", 0, 1e6), ("beta", 0, 1e3),
     ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
+    ("devices", 1, 1e6),
 )  # fmt: skip
 _WORDS: dict[str, tuple[str, ...]] = {
     "objective": ("absolute", "mul-log"), "recipe": ("short", "paper"), "missing": ("error", "cost-model"),
-    "augment": get_args(Augment), "derive": ("argmax", "sample"),
+    "augment": get_args(Augment), "derive": ("argmax", "sample"), "compute": ("float32", "bfloat16"),
 }  # fmt: skip
 
 # theta_lr is theta_travel / architecture steps where a recipe states no theta_lr: logits can then move by about that much
 RECIPES: dict[str, dict[str, Any]] = {
     "short": {
-        "objective": "absolute", "epochs": 30, "batch_size": 64, "train_epochs": 40, "warm_up": 0.3,
+        "objective": "absolute", "epochs": 30, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
         "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.1, "weight_decay": 1e-4, "theta_travel": 25.0,
         "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
     "paper": {
-        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 40, "warm_up": 10 / 90,
+        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 30, "warm_up": 10 / 90,
         "temperature_start": 5.0, "temperature_decay": 0.956, "lr": 0.1, "weight_decay": 1e-4, "theta_lr": 0.01,
         "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },

@@ -107,10 +107,15 @@ def apply(
     gates: Gates | None = None,
     train: bool | jax.Array = False,
     momentum: float | jax.Array | None = None,
+    *,
+    compute: Any = None,
+    remat: bool = False,
 ) -> tuple[Float[Array, "batch outputs"], Tree]:
     """Logits f32[batch, outputs] (a feature map for a network without classifier) and the statistics after this call.
 
     ``train``: BN uses the batch and moves its running statistics by ``momentum`` (their decay; default: the network's).
+    ``compute``: dtype of maps and products (``jnp.bfloat16``); parameters, statistics and logits keep theirs.
+    ``remat``: keep only the input of every layer and compute it again in the backward pass.
     ``gates``: needed where there are choices. Every candidate that runs updates its own statistics; others keep theirs.
     Errors: ConfigError where gates are missing, or images are of another shape.
     """
@@ -121,15 +126,18 @@ def apply(
             f"this network has {len(net.choices)} open choices and needs gates for them, e.g. dnas.gates.uniform(space)"
         )
     decay = net.defaults.bn_momentum if momentum is None else momentum
+    logits_dtype = x.dtype
+    x = x if compute is None else x.astype(compute)
     new_stats: Tree = {}
     for slot in net.slots:
         name = _name(slot)
-        block = _SuperBlock(slot, net.defaults, train)
+        block: Any = _SuperBlock(slot, net.defaults, train)
+        block = jax.checkpoint(block) if remat else block
         slot_stats = stats.get(name, {})
         x, slot_stats = block(params.get(name, {}), slot_stats, x, gates, decay)
         if slot_stats:
             new_stats[name] = slot_stats
-    return (x.reshape(x.shape[0], -1) if x.shape[1:3] == (1, 1) else x), new_stats
+    return (x.reshape(x.shape[0], -1) if x.shape[1:3] == (1, 1) else x).astype(logits_dtype), new_stats
 
 
 def inherit(space: Space, genotype: tuple[int, ...], tree: Tree) -> Tree:

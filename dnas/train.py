@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from dnas import loop, supernet
 from dnas.arch import Architecture
+from dnas.devices import data_mesh, replicate, split_batch
 from dnas.optimisers import sgd_cosine
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class TrainPhase:
     epochs: int
     lr: float
     weight_decay: float
+    compute: str | None = None
+    remat: bool = False
+    devices: int | None = None
     first_number: int = 0
     name: str = "training"
 
@@ -46,11 +51,15 @@ class TrainPhase:
         return supernet.Net.of(self.architecture)
 
     @cached_property
+    def mesh(self) -> Mesh | None:
+        return data_mesh(self.feed.batch_size, self.devices)
+
+    @cached_property
     def optimiser(self) -> optax.GradientTransformation:
         return sgd_cosine(self.lr, self.before(self.epochs), self.weight_decay)
 
     def init(self, params: Any, stats: Any) -> State:
-        return State(
+        state = State(
             params,
             stats,
             jax.jit(self.optimiser.init)(params),
@@ -58,6 +67,7 @@ class TrainPhase:
             _zero_sums(),
             jnp.full((), -1, jnp.int32),
         )
+        return replicate(self.mesh, state)
 
     def steps(self, epoch: int) -> int:
         return self.feed.steps_per_epoch
@@ -66,7 +76,7 @@ class TrainPhase:
         return epoch * self.feed.steps_per_epoch
 
     def step(self, state: State, epoch: int, step: int) -> tuple[State, Any]:
-        return self._program(state, *self.feed.batch(self.before(epoch) + step))
+        return self._program(state, *split_batch(self.mesh, self.feed.batch(self.before(epoch) + step)))
 
     def end_epoch(self, state: State, epoch: int) -> tuple[State, dict[str, Any]]:
         sums, bad = jax.device_get((state.sums, state.bad_step))
@@ -81,7 +91,9 @@ class TrainPhase:
     def _program(self) -> Any:
         def train_step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array]:
             def losses(params: Any) -> Any:
-                logits, stats = supernet.apply(self.net, params, state.stats, x, train=True)
+                logits, stats = supernet.apply(
+                    self.net, params, state.stats, x, train=True, compute=self.compute, remat=self.remat
+                )
                 logits = logits.astype(jnp.float32)
                 loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
                 return loss, (stats, (logits.argmax(-1) == y).sum())

@@ -164,7 +164,7 @@ def test_str_and_shapes() -> None:
 # -- malformed input ----------------------------------------------------------------------------------------------
 
 Path_ = tuple[str | int, ...]
-GONE = object()
+GONE = "<absent>"
 
 # what is changed where, to what, and words of the error
 MUTATIONS: tuple[tuple[Path_, Any, tuple[str, ...]], ...] = (

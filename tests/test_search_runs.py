@@ -18,7 +18,7 @@ from dnas.search.console import Console
 from dnas.search.whole import SearchResult, run_config
 
 TEST_IMAGES = 19  # a fifth of 96, the rest of each class rounded
-OPTIONS = {"epochs": 3, "batch_size": 8, "train_epochs": 2, "warm_up": 0.34, "checkpoint_s": 0.0}
+OPTIONS = {"epochs": 3, "batch_size": 8, "train_epochs": 2, "warm_up": 0.34, "checkpoint_s": 0.0, "devices": 1}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_run_leaves_its_files_and_an_honest_architecture(folder, finished):
     assert saved.provenance["command"].startswith("python -m dnas.search --lut ")
     assert str(finished.folder) not in (finished.folder / "architecture.json").read_text()
     resolved = json.loads((finished.folder / "config.json").read_text())["search"]
-    assert {k for k, v in resolved.items() if v is None} <= {"data_dir", "out", "resume", "missing"}
+    assert {k for k, v in resolved.items() if v is None} <= {"data_dir", "out", "resume", "missing", "devices"}
     history = [json.loads(line) for line in (finished.folder / "history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in history] == [1, 2, 3, 1, 2] and history == finished.history
     assert history[0]["mixture_accuracy"] is None and history[1]["mixture_accuracy"] is not None

@@ -37,7 +37,7 @@ def images() -> Dataset:
 @pytest.fixture(scope="module")
 def setup():
     space = tiny.plain_space()
-    config = SearchConfig(lut="tiny", space="tiny", data="bands", epochs=4, batch_size=8, train_epochs=1)
+    config = SearchConfig(lut="tiny", space="tiny", data="bands", epochs=4, batch_size=8, train_epochs=1, devices=1)
     return prepare(config, space, tiny.table_for(space), images())
 
 
@@ -57,7 +57,7 @@ def test_setup_resolves_everything(setup):
     joint = setup.schedule.epochs - setup.schedule.warm_up
     assert config.theta_lr * setup.schedule.theta_steps * joint == pytest.approx(25)
     open_fields = [k for k, v in config.to_dict().items() if v is None]
-    assert set(open_fields) <= {"data_dir", "out", "resume", "missing"}
+    assert set(open_fields) <= {"data_dir", "out", "resume", "missing", "devices"}
 
 
 def test_weight_steps_leave_theta_alone_and_architecture_steps_leave_weights_alone(setup):
@@ -166,3 +166,33 @@ def test_entropy_and_skip_share():
     share = skip_share(space, {n: np.full(len(c.options), 1 / len(c.options)) for n, c in space.choices.items()})
     with_skip = [c for c in space.choices.values() if any(o.op == "skip" for o in c.options)]
     assert share == pytest.approx(np.mean([1 / len(c.options) for c in with_skip]))
+
+
+def test_all_devices_together_make_the_step_of_one(setup):
+    """Weights, statistics and logits after a step of each kind, batch split over four simulated devices."""
+    config = dataclasses.replace(setup.config, devices=4)
+    several = dataclasses.replace(setup, config=config)
+    assert several.mesh.size == 4
+    states = []
+    for one in (setup, several):
+        state = init(one)
+        for number in range(2):
+            for kind, feed in (("weights", "weights"), ("theta", "architecture")):
+                state, _ = step(one, state, one.feeds[feed].batch(number), kind, 1.0)
+        states.append(jax.device_get(state))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *states)
+
+
+@pytest.mark.parametrize(("options", "tolerance"), [({"remat": True}, 1e-6), ({"compute": "bfloat16"}, 0.05)])
+def test_remat_and_bfloat16_give_the_same_gradients_to_rounding(setup, options, tolerance):
+    found = []
+    for config in (setup.config, dataclasses.replace(setup.config, **options)):
+        one = dataclasses.replace(setup, config=config)
+        state = init(one)
+        grads = one.programs.gradients(
+            state.params, state.stats, state.logits, state.key, state.step, jnp.float32(1.0), *one.feeds["weights"].batch(0)
+        )
+        assert {v.dtype for v in jax.tree.leaves((grads.params, grads.stats, grads.loss))} == {jnp.dtype("float32")}
+        found.append(np.concatenate([np.ravel(v) for v in jax.tree.leaves(grads.params)]))
+    assert np.linalg.norm(found[1] - found[0]) <= tolerance * np.linalg.norm(found[0])
+    assert (found[1] != found[0]).any() or options == {"remat": True}

@@ -80,6 +80,7 @@ class Console:
         self.note(
             f"search   {config.method}, {schedule.epochs} epochs ({schedule.warm_up} of warm-up) of {schedule.weight_steps} "
             f"weight and {schedule.theta_steps} architecture steps, batch {config.batch_size}, seed {config.seed}"
+            + (f", on {setup.mesh.size} devices" if setup.mesh else "")
         )
         for warning in setup.terms.warnings:
             self.note(f"note     {warning}")

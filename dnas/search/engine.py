@@ -6,17 +6,20 @@ One compiled program computes the gradients for weight steps and architecture st
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from dnas import gates as gates_lib
 from dnas import supernet
 from dnas.config import SearchConfig, complete, with_recipe
 from dnas.data import Dataset, Feed, Splits, split
+from dnas.devices import data_mesh, replicate, split_batch
 from dnas.errors import ConfigError
 from dnas.gates import Logits
 from dnas.latency.table import LatencyTable
@@ -88,6 +91,12 @@ class Setup:
         return feed(self.config, self.space, self.dataset, part, augment)
 
     @cached_property
+    def mesh(self) -> Mesh | None:
+        """Devices over which batches are split; None for one."""
+        sizes = [self.feeds[k].batch_size for k in ("weights", "architecture")]
+        return data_mesh(math.gcd(*sizes), self.config.devices)
+
+    @cached_property
     def objective(self) -> Objective:
         c = self.config
         assert c.objective and c.strength is not None and c.alpha is not None and c.beta is not None
@@ -125,10 +134,11 @@ def init(setup: Setup) -> State:
     weights_key, steps_key = jax.random.split(key)
     _, params, stats = supernet.init(setup.space, weights_key)
     logits = gates_lib.zeros(setup.space)
-    return State(
+    state = State(
         params, stats, logits, jax.jit(setup.weight_optimiser.init)(params), jax.jit(setup.theta_optimiser.init)(logits),
         jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(), jnp.full((), -1, jnp.int32),
     )  # fmt: skip
+    return replicate(setup.mesh, state)
 
 
 def zero_sums() -> dict[str, jax.Array]:
@@ -137,12 +147,13 @@ def zero_sums() -> dict[str, jax.Array]:
 
 
 def step(setup: Setup, state: State, batch: Batch, kind: Kind, temperature: float) -> tuple[State, Info]:
-    """One step of ``kind`` on ``batch``; ``state`` is donated. The second call of each kind compiles nothing.
+    """One step of ``kind`` on ``batch``, split over the devices; ``state`` is donated. A second call compiles nothing.
 
     Weight steps minimise the cross-entropy alone and update BN statistics; architecture steps minimise the objective on
     batch statistics and update none. Both draw gates from the current logits at ``temperature``.
     """
     programs = setup.programs
+    batch = split_batch(setup.mesh, batch)
     grads = programs.gradients(state.params, state.stats, state.logits, state.key, state.step, jnp.float32(temperature), *batch)
     info = Info(grads.loss, grads.hits / batch[1].shape[0], grads.latency_ms)
     if kind == "weights":
@@ -187,12 +198,14 @@ class _Programs:
     def _gradients(
         self, params: Any, stats: Any, logits: Logits, key: Any, count: Any, temperature: Any, x: Any, y: Any
     ) -> Gradients:
-        setup = self.setup
+        setup, config = self.setup, self.setup.config
         key = jax.random.fold_in(jax.random.wrap_key_data(key), count)
 
         def losses(params: Any, logits: Logits) -> Any:
             gates = setup.method.draw(key, logits, temperature)
-            out, new_stats = supernet.apply(setup.net, params, stats, x, gates, train=True)
+            out, new_stats = supernet.apply(
+                setup.net, params, stats, x, gates, True, compute=config.compute_dtype, remat=config.remat
+            )
             loss = optax.softmax_cross_entropy_with_integer_labels(out.astype(jnp.float32), y).mean()
             return loss, (latency_ms(setup.terms, gates), (out.argmax(-1) == y).sum(), new_stats, gates.active)
 

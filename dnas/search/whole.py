@@ -17,6 +17,7 @@ from dnas.arch import Architecture
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.data import load as load_data
+from dnas.devices import replicate
 from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.files import write_bytes
@@ -163,7 +164,7 @@ def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
             notes = about["notes"]
             phase = _training(setup, notes)
             template = supernet.init(phase.architecture, jax.random.key(0))[1:]
-            state = journal.load(phase.init(*template))
+            state = replicate(phase.mesh, journal.load(phase.init(*template)))
         state = loop.run(phase, state, journal, watcher, about["epoch"], about["step"], notes)
     stats = recalibrate(phase.net, state.params, state.stats, setup.feed(setup.splits.train))
     tested = accuracy(phase.net, state.params, stats, setup.feed(setup.splits.test))
@@ -177,7 +178,7 @@ def _search(setup: Setup, journal: Journal, watcher: Watcher, epoch: int, step: 
     phase = SearchPhase(setup)
     state = init(setup)
     if epoch or step:
-        state = journal.load(state)
+        state = replicate(setup.mesh, journal.load(state))
     state = loop.run(phase, state, journal, watcher, epoch, step)
     logits = jax.device_get(state.logits)
     genotype = derive.argmax_genotype(setup.space, logits)
@@ -201,7 +202,17 @@ def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
     architecture = setup.space.fix(notes["genotype"])
     feed = setup.feed(setup.splits.train, config.augment)
     first = setup.schedule.before(setup.schedule.epochs)
-    return TrainPhase(architecture, feed, config.train_epochs, config.lr, config.weight_decay, first)
+    return TrainPhase(
+        architecture,
+        feed,
+        config.train_epochs,
+        config.lr,
+        config.weight_decay,
+        config.compute_dtype,
+        config.remat,
+        config.devices,
+        first,
+    )
 
 
 def _result(
