@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import Any, Literal, get_args
 
 from dnas.errors import ConfigError, nearest
@@ -36,7 +37,7 @@ class SearchConfig:
     recipe: Literal["short", "paper"] = "short"
     """Schedule: short is given in fractions of the run; paper has FBNet's published constants. No unit."""
     epochs: int | None = None
-    """Passes over the weight split. Default: the recipe's (short 30, paper 90)."""
+    """Passes over the weight split. Default: the recipe's (short 25, paper 90)."""
     batch_size: int | None = None
     """Images per step. Default: the recipe's (short 64, paper 192)."""
     train_epochs: int | None = None
@@ -89,10 +90,13 @@ class SearchConfig:
     """Shortest time between two checkpoints, in seconds; they are written at the end of an epoch."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # NumPy's numbers become Python's, which JSON can store
+            if isinstance(value, numbers.Real) and type(value) not in (bool, int, float):
+                object.__setattr__(self, name, int(value) if isinstance(value, numbers.Integral) else float(value))
         for field, low, high in _RANGES:
             value = getattr(self, field)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and low <= value <= high):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (is_number and low <= value <= high):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a number from {low:g} to {high:g}")
         for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices"):
             value = getattr(self, field)
@@ -127,7 +131,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
 # theta_lr is theta_travel / architecture steps where a recipe states no theta_lr: logits can then move by about that much
 RECIPES: dict[str, dict[str, Any]] = {
     "short": {
-        "objective": "absolute", "epochs": 30, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
+        "objective": "absolute", "epochs": 25, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
         "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.1, "weight_decay": 1e-4, "theta_travel": 25.0,
         "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
@@ -146,7 +150,8 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
     full = dataclasses.replace(config, **chosen)
     if full.objective == "mul-log" and full.target_ms is not None:
         raise ConfigError(
-            "--target-ms has no place in --objective mul-log, which has no target; use --objective absolute, or drop it"
+            "--target-ms has no place in the objective mul-log (of --objective, or --recipe paper), which has no target; add "
+            "--objective absolute, or drop it"
         )
     return full
 

@@ -11,8 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dnas.errors import ConfigError
 
 
-def data_mesh(batch_size: int, wanted: int | None = None) -> Mesh | None:
+def data_mesh(batch_size: int, wanted: int | None = None, batches: str = "") -> Mesh | None:
     """A mesh of ``wanted`` devices, or by default of as many local ones as divide ``batch_size``; None for one device.
+
+    ``batches``: words for the batch sizes that must be divided, if there are several.
 
     Errors: ConfigError where there are fewer devices, or the batch cannot be split evenly.
     """
@@ -22,7 +24,7 @@ def data_mesh(batch_size: int, wanted: int | None = None) -> Mesh | None:
     if wanted > len(devices):
         raise ConfigError(f"--devices {wanted}: this machine has {len(devices)} ({devices[0].platform})")
     if batch_size % wanted:
-        raise ConfigError(f"--devices {wanted} do not divide --batch-size {batch_size}")
+        raise ConfigError(f"--devices {wanted} do not divide batches of {batches or batch_size}")
     return Mesh(np.array(devices[:wanted]), ("data",)) if wanted > 1 else None
 
 

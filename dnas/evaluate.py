@@ -33,6 +33,10 @@ class Accuracy:
         return self.hits / self.n
 
     @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss)
+
+    @property
     def interval95(self) -> tuple[float, float]:
         """Wilson's interval (1927): honest also near 0 and 1, and for few images."""
         z, n, p = 1.959964, self.n, self.top1
@@ -52,9 +56,9 @@ def recalibrate(
 ) -> Any:
     """BN statistics of the network that ``gates`` select: the mean over at least ``images`` unaugmented images.
 
-    ``feed``: unaugmented batches of the weight split; all of them where there are fewer images.
+    ``feed``: unaugmented batches of the weight split; where it has fewer images, about as many as it has.
     """
-    for index in range(min(-(-images // feed.batch_size), feed.steps_per_epoch)):
+    for index in range(-(-min(images, len(feed.split)) // feed.batch_size)):
         x, y = feed.batch(index)
         # momentum i / (i + 1) makes the running statistics the mean of all batches so far
         stats, _ = _forward(

@@ -76,6 +76,27 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
                 os.unlink(temporary)
 
 
+def kind(path: str | os.PathLike[str]) -> str:
+    """What is at ``path``: "file", "folder", "other", or "" for nothing.
+
+    Unlike ``Path.is_file``, never an error: a path that the system refuses (too long, no access, a null character) is "".
+    """
+    try:
+        if os.path.isfile(path):
+            return "file"
+        return "folder" if os.path.isdir(path) else "other" if os.path.exists(path) else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """``path`` with ``~`` as the home folder; where that is unknown (``~nobody``), as it is given."""
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # a null character
+        return Path(path)
+
+
 def dump_json(value: Any, rows: str | None = None) -> str:
     """Indented JSON text; the items of the list field ``rows`` stand on one line each."""
     if rows is None:
@@ -91,8 +112,14 @@ def shown(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # whole numbers of thousands of digits, endless nesting
-        return f"a {type(value).__name__} too large to print"
+        return f"{type(value).__name__} too large to print"
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def one_line(problem: BaseException) -> str:
+    """The text of an error that others raised, on one line and cut; its type where it has no text."""
+    text = " ".join(str(problem).split())
+    return (text if len(text) <= 200 else text[:197] + "...") or type(problem).__name__
 
 
 def sha256(data: bytes | str) -> str:
@@ -113,4 +140,4 @@ def _umask() -> int:
 
 
 def _reason(problem: Exception) -> str:
-    return getattr(problem, "strerror", None) or str(problem)
+    return getattr(problem, "strerror", None) or one_line(problem)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import shlex
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -15,6 +17,13 @@ from dnas.errors import Interrupted, NotFiniteError
 from dnas.runs import Journal
 
 RUN_AHEAD = 2  # steps that may be under way on the device while the host prepares the next
+
+
+class Info(NamedTuple):
+    """What one step measured, still on the device. ``loss`` is what the step minimised."""
+
+    loss: jax.Array
+    accuracy: jax.Array
 
 
 class Phase(Protocol):
@@ -26,10 +35,11 @@ class Phase(Protocol):
     def epochs(self) -> int: ...
     @property
     def first_number(self) -> int: ...  # steps of all phases before this one
-
+    @property
+    def lr(self) -> float: ...
     def steps(self, epoch: int) -> int: ...
     def before(self, epoch: int) -> int: ...
-    def step(self, state: Any, epoch: int, step: int) -> tuple[Any, Any]: ...
+    def step(self, state: Any, epoch: int, step: int) -> tuple[Any, Info]: ...
     def end_epoch(self, state: Any, epoch: int) -> tuple[Any, dict[str, Any]]: ...
 
 
@@ -52,41 +62,56 @@ def run(
 ) -> Any:
     """Run ``phase`` from (epoch, step) to its end and return its last state.
 
+    A state is saved only once the losses of all its steps were seen to be finite.
     Errors: Interrupted after Ctrl-C (the state is saved); NotFiniteError (the last good checkpoint is kept); RunError.
     """
-    notes = notes or {}
     watcher.begin(phase.name, phase.before(phase.epochs), phase.before(epoch) + step)
-    under_way: deque[Any] = deque()
+    under_way: deque[tuple[int, Info]] = deque()
+
+    def settle(at_most: int) -> None:
+        while len(under_way) > at_most:
+            number, info = under_way.popleft()
+            if not math.isfinite(float(jax.block_until_ready(info.loss))):
+                raise not_finite(phase.name, f"at step {number}", phase.lr, journal)
+
+    def save(epoch: int, step: int) -> None:
+        settle(0)
+        journal.save(phase.name, epoch, step, phase.first_number + phase.before(epoch) + step, state, notes or {})
+
     with interruptible() as interrupted:
         while epoch < phase.epochs:
             for number in range(step, phase.steps(epoch)):
                 state, info = phase.step(state, epoch, number)
-                under_way.append(info)
-                if len(under_way) > RUN_AHEAD:
-                    jax.block_until_ready(under_way.popleft())
+                under_way.append((phase.before(epoch) + number, info))
+                settle(RUN_AHEAD)
                 watcher.advance(phase.name)
+                if interrupted() or journal.save_is_due:
+                    save(epoch, number + 1)
                 if interrupted():
-                    position = phase.first_number + phase.before(epoch) + number + 1
-                    journal.save(phase.name, epoch, number + 1, position, state, notes)
                     raise Interrupted(how_to_resume(journal, f"in epoch {epoch + 1} of the {phase.name}"))
+            settle(0)
             state, row = phase.end_epoch(state, epoch)
+            if any(isinstance(v, float) and not math.isfinite(v) for v in row.values()):
+                raise not_finite(phase.name, f"at the end of epoch {epoch + 1}", phase.lr, journal)
             journal.record(row)
             watcher.row(row)
             epoch, step = epoch + 1, 0
-            if journal.save_is_due or epoch == phase.epochs or interrupted():
-                journal.save(phase.name, epoch, 0, phase.first_number + phase.before(epoch), state, notes)
+            if epoch == phase.epochs or interrupted():
+                save(epoch, 0)
             if interrupted():
                 raise Interrupted(how_to_resume(journal, f"after epoch {epoch} of the {phase.name}"))
     return state
 
 
-def check_finite(bad_step: int, what: str, lr: float, journal_hint: str) -> None:
-    """Raise NotFiniteError if ``bad_step`` is a step (-1: none)."""
-    if bad_step >= 0:
-        raise NotFiniteError(
-            f"the loss of the {what} became NaN or infinite at step {bad_step} (learning rate {lr:g}); {journal_hint}; "
-            "start again with a smaller --lr or other data"
-        )
+def not_finite(what: str, where: str, lr: float, journal: Journal) -> NotFiniteError:
+    """The error of a loss that is NaN or infinite."""
+    kept = "there is no checkpoint before it"
+    if journal.folder and journal.about():
+        kept = f"the last good checkpoint is kept in {journal.folder / 'checkpoint'}"
+    return NotFiniteError(
+        f"the loss of the {what} became NaN or infinite {where}; {kept}; "
+        f"start again with a smaller --lr than {lr:g}, or other data"
+    )
 
 
 @contextlib.contextmanager
@@ -116,4 +141,4 @@ def how_to_resume(journal: Journal, where: str, saved: str = "everything is save
     """What Ctrl-C prints."""
     if journal.folder is None:
         return f"interrupted {where}; nothing was saved, because the run has no folder (give out=...)"
-    return f"interrupted {where}; {saved}: python -m dnas.search --resume {journal.folder}"
+    return f"interrupted {where}; {saved}: python -m dnas.search --resume {shlex.quote(str(journal.folder))}"

@@ -20,8 +20,9 @@ def set_up(module: str) -> None:
     """
     if os.environ.get(SWITCH, "1") == "0":
         return
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder() / "jax")
+    folder = cache_folder()
+    if folder and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "jax")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
@@ -36,6 +37,7 @@ def _interpreter_options() -> list[str]:
     return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/dnas`` or ``~/.cache/dnas``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dnas"
+def cache_folder() -> Path | None:
+    """``$XDG_CACHE_HOME/dnas`` or ``~/.cache/dnas``; None without a home folder: what is cached must be the user's own."""
+    given, home = os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~")
+    return Path(given or Path(home, ".cache")) / "dnas" if given or home != "~" else None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from dnas import checkpoint
 from dnas.errors import RunError
-from dnas.files import dump_json, read_json, write_text
+from dnas.files import dump_json, kind, one_line, read_json, shown, write_text
 
 
 class Journal:
@@ -27,15 +30,21 @@ class Journal:
     @classmethod
     def create(cls, out: str | None, name: str, checkpoint_s: float) -> Journal:
         """A new run folder: ``out``, or ``runs/NAME-DATE-TIME``. Errors: RunError if it is not empty, or not writable."""
-        folder = Path(out) if out else _unused(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]  # whatever the name holds, the folder stays below runs/
+        folder = Path(out) if out else Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
         try:
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not out:
+                return cls(_made(folder), checkpoint_s)
+            if kind(folder) in ("file", "other"):
+                raise RunError(f"--out {folder} is a file; expected a folder that is new or empty: choose another name")
+            if kind(folder) and any(folder.iterdir()):
                 raise RunError(
                     f"--out {folder} exists and is not empty; choose a new folder, or continue it by --resume {folder}"
                 )
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise RunError(f"--out {folder}: cannot be made ({problem.strerror}); choose another folder") from None
+        except (OSError, ValueError) as problem:  # ValueError: a null character
+            reason = getattr(problem, "strerror", None) or one_line(problem)
+            raise RunError(f"--out {folder}: cannot be made ({reason}); choose another folder") from None
         return cls(folder, checkpoint_s)
 
     @classmethod
@@ -43,15 +52,17 @@ class Journal:
         """Continue ``folder``: its history is cut back to its newest checkpoint. Errors: RunError."""
         journal = cls(folder, checkpoint_s)
         about = journal.about() or {"rows": 0}
+        path, advice = folder / "history.jsonl", "restore the file, or start a new run"
         try:
-            lines = (folder / "history.jsonl").read_text().splitlines() if (folder / "history.jsonl").exists() else []
+            lines = path.read_text(encoding="utf-8").splitlines() if kind(path) else []
             journal.history = [json.loads(line) for line in lines[: about["rows"]]]
-        except (OSError, json.JSONDecodeError) as problem:
-            raise RunError(f"{folder / 'history.jsonl'}: cannot be read ({problem})") from None
+        except (OSError, ValueError, RecursionError) as problem:  # ValueError: neither JSON nor UTF-8
+            raise RunError(f"{path}: cannot be read ({one_line(problem)}); {advice}") from None
         if len(journal.history) < about["rows"]:
-            raise RunError(
-                f"{folder / 'history.jsonl'} has {len(lines)} rows; its checkpoint was written after {about['rows']}"
-            )
+            raise RunError(f"{path} has {len(lines)} rows; its checkpoint was written after {about['rows']}; {advice}")
+        for number, row in enumerate(journal.history, 1):
+            if not isinstance(row, dict) or not isinstance(row.get("phase"), str):
+                raise RunError(f"{path}: row {number} is {shown(row)}; expected an object with a text field 'phase'; {advice}")
         journal._write_history()
         return journal
 
@@ -89,26 +100,33 @@ class Journal:
             write_text(self.folder / name, dump_json(value))
 
     def _write_history(self) -> None:
-        if self.folder and (self.folder / "history.jsonl").exists():
+        if self.folder and kind(self.folder / "history.jsonl"):
             write_text(self.folder / "history.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in self.history))
 
 
 def read_config(folder: str) -> dict[str, Any]:
     """``config.json`` of a run folder. Errors: RunError."""
     path = Path(folder)
-    if not path.is_dir():
+    if kind(path) != "folder":
         raise RunError(f"--resume {folder}: no such run folder")
-    if not (path / "config.json").is_file():
+    if kind(path / "config.json") != "file":
         raise RunError(f"--resume {folder}: it has no config.json, so it is not a run folder")
     body = read_json(path / "config.json", RunError)
-    if not isinstance(body, dict) or not isinstance(body.get("search"), dict):
-        raise RunError(f"{path / 'config.json'}: expected an object with a field 'search'")
+    for field in ("search", "inputs"):
+        if not isinstance(body, dict) or not isinstance(body.get(field), dict):
+            found = shown(body.get(field)) if isinstance(body, dict) else shown(body)
+            raise RunError(
+                f"{path / 'config.json'}: {found}; expected an object with a field {field!r} that is an object; start a new run"
+            )
     return body
 
 
-def _unused(path: Path) -> Path:
-    number, candidate = 1, path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
+def _made(path: Path) -> Path:
+    """A new folder: ``path``, or ``path-2`` and so on where another run was faster. Errors: OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            candidate.mkdir()
+            break
     return candidate

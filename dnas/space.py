@@ -57,12 +57,18 @@ class Space:
             value, least = getattr(self, field), int(field != "num_classes")
             if type(value) is not int or not least <= value <= MAX_SIZE:
                 raise SpaceError(f"{self.name}: {field} is {shown(value)}; expected a whole number from {least} to {MAX_SIZE}")
-        if not self.choices:
+        if all(len(c.options) < 2 for c in self.choices.values()):
             raise SpaceError(f"{self.name}: nothing to choose; expected at least one OneOf with two options")
         try:
             self.fix([0] * len(self.choices))
         except ArchitectureError as problem:
             raise SpaceError(str(problem)) from None
+        used = {n for slot in self.slots for n in slot.choices}
+        if idle := [n for n in self.choices if n not in used]:
+            raise SpaceError(
+                f"{self.name}: no layer depends on the choice {idle[0]!r} with the options {self.choices[idle[0]].labels}; "
+                "expected one that changes a layer: add a smaller depth, or write its layers without a Stage"
+            )
 
     @cached_property
     def choices(self) -> dict[str, OneOf]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dnas.arch import Defaults
 from dnas.errors import ArchitectureError, DnasError, SpaceError, nearest
-from dnas.files import read_json, shipped, shown
+from dnas.files import kind, one_line, read_json, shipped, shown
 from dnas.ops import OPS, SE, Op, op_from_dict
 from dnas.ops.base import LABELS
 from dnas.slots import Layer, OneOf, Stage, Template
@@ -28,7 +28,7 @@ def shipped_spaces() -> list[str]:
 def shadowed(spec: str) -> str | None:
     """A line that says how to address a file of the working folder whose name is that of a shipped space."""
     name = spec.partition(":")[0].removesuffix(".py")
-    if name in shipped_spaces() and Path(f"{name}.py").is_file():
+    if name in shipped_spaces() and kind(f"{name}.py") == "file":
         return f"{spec} is the shipped space; for the file in this folder write ./{name}.py"
     return None
 
@@ -40,10 +40,10 @@ def load(spec: str) -> Space:
     name = path.removesuffix(".py")
     bare = "/" not in path and "\\" not in path and not path.endswith(".json")
     file = shipped("spaces") / f"{name}.py" if bare and name in shipped_spaces() else Path(path)
-    if not file.is_file() and bare and Path(f"{path}.py").is_file():
+    if kind(file) != "file" and bare and kind(f"{path}.py") == "file":
         file = Path(f"{path}.py")
-    if not file.is_file():
-        raise SpaceError(f"unknown space {path!r}{nearest(name, shipped_spaces())} (or give a .py or .json file)")
+    if kind(file) != "file":
+        raise SpaceError(f"unknown space {shown(path)}{nearest(name, shipped_spaces())} (or give a .py or .json file)")
     if file.suffix == ".json":
         if options:
             raise SpaceError(f"{file}: a .json space takes no options, got {', '.join(options)}")
@@ -64,8 +64,8 @@ def _named(file: Path) -> Iterator[None]:
         yield
     except DnasError as problem:
         raise SpaceError(f"{file}: {problem}") from None
-    except Exception as problem:
-        raise SpaceError(f"{file}: running it raised {type(problem).__name__}: {problem}") from None
+    except (Exception, SystemExit) as problem:
+        raise SpaceError(f"{file}: running it raised {type(problem).__name__}: {one_line(problem)}") from None
 
 
 def _with_options(value: Any, options: dict[str, str], file: Path) -> Space:

@@ -23,7 +23,8 @@ from dnas.errors import ConfigError
 from dnas.gates import Gates
 from dnas.layers.fused import fusible, mixture
 from dnas.layers.op import OpLayer
-from dnas.ops import Op, Shape
+from dnas.ops import LinearOp, Op, Shape
+from dnas.ops.primitives import Conv
 from dnas.slots import Candidate, Slot
 from dnas.space import Space
 
@@ -73,8 +74,12 @@ def init(description: Architecture | Space, key: jax.Array, dtype: Any = jnp.flo
     net = Net.of(description)
     params: Tree = {}
     stats: Tree = {}
+    fan_out: dict[tuple[str, ...], int] = {}
     for slot in net.slots:
         for candidate in slot.candidates:
+            for conv in (p for p in candidate.op.primitives() if isinstance(p, Conv)):
+                place = (_name(slot), candidate.label, conv.name, "kernel")
+                fan_out[place] = conv.kernel**2 * conv.out // conv.groups
             _, empty_params, empty_stats = _layer(candidate.op, net.defaults)
             if empty_params:
                 params.setdefault(_name(slot), {})[candidate.label] = empty_params
@@ -90,7 +95,9 @@ def init(description: Architecture | Space, key: jax.Array, dtype: Any = jnp.flo
         shape = flat[path].shape
         if path[-1] == "kernel":
             size = math.prod(shape)
-            flat[path] = normal[start : start + size].reshape(shape) * xp.asarray(_gain(shape), dtype)
+            flat[path] = normal[start : start + size].reshape(shape) * xp.asarray(
+                math.sqrt(2 / fan_out[path] if path in fan_out else 1 / shape[0]), dtype
+            )
             start += size
         else:
             flat[path] = xp.full(shape, float(path[-1] == "scale"), dtype)
@@ -131,6 +138,8 @@ def apply(
     new_stats: Tree = {}
     for slot in net.slots:
         name = _name(slot)
+        if isinstance(slot.candidates[0].op, LinearOp):
+            x = x.astype(logits_dtype)
         block: Any = _SuperBlock(slot, net.defaults, train)
         block = jax.checkpoint(block) if remat else block
         slot_stats = stats.get(name, {})
@@ -309,9 +318,3 @@ def _layer(op: Op, defaults: Defaults) -> tuple[Any, Tree, Tree]:
 
 def _name(slot: Slot) -> str:
     return f"{slot.index:02d}"
-
-
-def _gain(shape: tuple[int, ...]) -> float:
-    if len(shape) == 2:
-        return math.sqrt(1 / shape[0])
-    return math.sqrt(2 / (shape[0] * shape[1] * shape[3])) if shape[2] > 1 else math.sqrt(2 / (shape[0] * shape[1]))

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from dnas import loop, supernet
+from dnas import supernet
 from dnas.arch import Architecture
 from dnas.devices import data_mesh, replicate, split_batch
+from dnas.loop import Info
 from dnas.optimisers import sgd_cosine
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ class State(NamedTuple):
     opt: Any
     step: jax.Array  # i32[]
     sums: dict[str, jax.Array]  # f32[]: loss, hits and images of this epoch
-    bad_step: jax.Array  # i32[]: the first step whose loss was not finite, -1 if none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,6 @@ class TrainPhase:
             jax.jit(self.optimiser.init)(params),
             jnp.zeros((), jnp.int32),
             _zero_sums(),
-            jnp.full((), -1, jnp.int32),
         )
         return replicate(self.mesh, state)
 
@@ -75,21 +74,21 @@ class TrainPhase:
     def before(self, epoch: int) -> int:
         return epoch * self.feed.steps_per_epoch
 
-    def step(self, state: State, epoch: int, step: int) -> tuple[State, Any]:
+    def step(self, state: State, epoch: int, step: int) -> tuple[State, Info]:
         return self._program(state, *split_batch(self.mesh, self.feed.batch(self.before(epoch) + step)))
 
     def end_epoch(self, state: State, epoch: int) -> tuple[State, dict[str, Any]]:
-        sums, bad = jax.device_get((state.sums, state.bad_step))
-        loop.check_finite(int(bad), self.name, self.lr, "the last good checkpoint is kept")
+        sums = jax.device_get(state.sums)
         n = float(sums["images"])
         row = {
-            "phase": self.name, "epoch": epoch + 1, "loss": float(sums["loss"]) / n, "accuracy": float(sums["hits"]) / n,
+            "phase": self.name, "epoch": epoch + 1,
+            "train_loss": float(sums["loss"]) / n, "train_accuracy": float(sums["hits"]) / n,
         }  # fmt: skip
         return state._replace(sums=_zero_sums()), row
 
     @cached_property
     def _program(self) -> Any:
-        def train_step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array]:
+        def train_step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, Info]:
             def losses(params: Any) -> Any:
                 logits, stats = supernet.apply(
                     self.net, params, state.stats, x, train=True, compute=self.compute, remat=self.remat
@@ -102,10 +101,9 @@ class TrainPhase:
             updates, opt = self.optimiser.update(gradients, state.opt, state.params)
             n = y.shape[0]
             found = {"loss": loss * n, "hits": hits.astype(jnp.float32), "images": jnp.float32(n)}
-            bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), state.step, state.bad_step)
             sums = {k: state.sums[k] + found[k] for k in found}
-            new = State(optax.apply_updates(state.params, updates), stats, opt, state.step + 1, sums, bad)
-            return new, loss
+            new = State(optax.apply_updates(state.params, updates), stats, opt, state.step + 1, sums)
+            return new, Info(loss, hits / n)
 
         return jax.jit(train_step, donate_argnums=0)
 

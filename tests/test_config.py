@@ -194,5 +194,5 @@ def test_the_target_is_the_middle_of_the_range_unless_given() -> None:
     assert full().target_ms == 3.5 and full(target_ms=2.0).target_ms == 2.0
     assert full(recipe="paper").target_ms is None and full(recipe="paper", objective="absolute").target_ms == 3.5
     for given in ({"recipe": "paper"}, {"objective": "mul-log"}):
-        with pytest.raises(ConfigError, match=r"--target-ms has no place in --objective mul-log.*--objective absolute"):
+        with pytest.raises(ConfigError, match=r"--target-ms has no place in the objective mul-log.*--objective absolute"):
             with_recipe(SearchConfig(target_ms=2.0, **given))  # type: ignore[arg-type]

@@ -37,7 +37,11 @@ def test_splits_partition_the_training_images_and_keep_the_classes(n, classes, s
     labels = np.random.default_rng(seed).permutation(np.arange(n) % classes)
     images = np.zeros((n, 4, 4, 1), np.uint8)
     data = Dataset.from_arrays(images, labels, images[:5], labels[:5])
-    parts = split(data, seed, architecture, selection)
+    try:
+        parts = split(data, seed, architecture, selection)
+    except DataError as error:  # large fractions of a few images
+        assert n / classes < 12 and "keeps none to train on" in str(error)
+        return
     together = np.concatenate([parts.weights.indices, parts.architecture.indices, parts.selection.indices])
     assert sorted(together) == list(range(n))
     assert len(parts.architecture) == pytest.approx(n * architecture, abs=1)
@@ -79,6 +83,23 @@ def test_split_depends_on_seed_and_fractions_only():
 def test_split_refuses(options, message):
     with pytest.raises(DataError, match=message.replace("[", r"\[").replace("(", r"\(").replace(")", r"\)")):
         split(make(), **options)
+
+
+def test_a_class_that_keeps_no_training_image_is_refused():
+    images = np.zeros((20, 2, 2), np.uint8)
+    with pytest.raises(DataError, match=r"tiny: class 'c\d+' has 1 image and keeps none .*held out for the test") as error:
+        Dataset.from_arrays(images, np.arange(20), classes=[f"c{i}" for i in range(20)], name="tiny")
+    assert "\n" not in str(error.value)
+    data = Dataset.from_arrays(images, np.arange(20), images, np.arange(20), name="tiny")
+    with pytest.raises(
+        DataError, match=r"tiny: class '\d+' has 1 image and keeps none .*architecture=0.2 and selection=0.1 take"
+    ):
+        split(data)
+    assert len(split(data, 0, 0, 0).weights) == 20
+    three = np.arange(60) % 20
+    assert set(split(Dataset.from_arrays(np.zeros((60, 2, 2), np.uint8), three, images, np.arange(20))).weights.labels) == set(
+        three
+    )
 
 
 def test_held_out_test_images_never_change():

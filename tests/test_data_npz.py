@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -67,6 +68,19 @@ ARCHIVES = {
     "offset order": (dict(jpeg=LABELS, offsets=[0, 5, 3, 12], labels=[0]), "steps back"),
     "no image": (dict(jpeg=LABELS, offsets=[0, 12], labels=[0]), "image 0 is not a readable JPEG or PNG image (12 b"),
 }
+
+
+@pytest.mark.parametrize(
+    "flag, message", [(0, "`notes.txt` is no array"), (1, "`notes.txt` is encrypted; expected an archive wi")]
+)
+def test_members_that_are_no_arrays_or_encrypted(tmp_path, flag, message):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("notes.txt", b"words")
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[data.rindex(b"PK\1\2") + 8] |= flag  # of the last member, in the list at the end of the archive
+    (tmp_path / "a.npz").write_bytes(data)
+    refused(message, f"npz:{tmp_path}/a.npz")
 
 
 @pytest.mark.parametrize("case", ARCHIVES)

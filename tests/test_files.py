@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_arch import BODY, GONE, TORCH, Path_, canonical, changed
 
-from dnas import files
+from dnas import files, process
 from dnas.arch import Architecture
-from dnas.errors import ArchitectureError, ConfigError, DnasError, LatencyError, RunError, SpaceError
-from dnas.files import dump_json, read_json, sha256, shipped, shown, write_text
+from dnas.data import load
+from dnas.errors import ArchitectureError, ConfigError, DataError, DnasError, LatencyError, RunError, SpaceError
+from dnas.files import dump_json, expand, kind, one_line, read_json, sha256, shipped, shown, write_text
+from dnas.latency import LatencyTable
 from dnas.ops import ConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, SkipOp
+from dnas.runs import read_config
 from dnas.space import OneOf, Space, Stage, Template, load_space
+from dnas.space_files import shadowed
 
 # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -149,6 +154,65 @@ def test_small_helpers() -> None:
     assert sha256("abc") == sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert (shipped("spaces") / "fbnet.py").is_file() and (shipped("latency_lut") / "samsung_s8.json").is_file()
     assert shown("x") == "'x'" and len(shown("x" * 1000)) == 200 and "too large" in shown(10**5000)
+    assert one_line(ValueError(" a\n\tb ")) == "a b" and one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+    assert len(one_line(ValueError("x" * 1000))) == 200
+
+
+@pytest.mark.parametrize("line", ["raise SystemExit('a\\nb')", "raise ValueError('a\\n  b')", "SPACE = lambda: exit('a\\nb')"])
+def test_whatever_a_space_file_raises_is_one_line(line: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(line, encoding="utf-8")
+    with pytest.raises(SpaceError, match=r"mine\.py: running it raised \w+: a b$"):
+        load_space(tmp_path / "mine.py")
+
+
+HARMLESS = (
+    "none", "n" * 5000, "/".join(["n" * 200] * 50), "a\0b", "\ud800", "~nobody-of-this-name/x", "~\0",
+    "locked/x.json", "file/x", "loop",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+def test_no_path_makes_the_questions_about_it_fail(refuse: bool, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (in_tmp / "file").write_text("x", encoding="utf-8")
+    (in_tmp / "loop").symlink_to("loop")
+    assert (kind("file"), kind(in_tmp), kind(os.devnull)) == ("file", "folder", "other")
+    if refuse:  # as for a folder above that may not be searched; tests may run as a user whom nothing is refused
+        stat = os.stat
+
+        def locked(path: Any, **more: Any) -> Any:
+            if isinstance(path, int) or str(path).startswith(str(Path(files.__file__).parent.parent)):
+                return stat(path, **more)
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(os, "stat", locked)
+    for path in HARMLESS:
+        assert kind(path) == "" and kind(in_tmp / path) == "" and str(expand(path)) == path
+        for error, call in (
+            (SpaceError, lambda p: load_space(p)), (SpaceError, lambda p: load_space(p + ".py")),
+            (LatencyError, LatencyTable.load), (DataError, load), (DataError, lambda p: load(f"idx:{p}")),
+            (DataError, lambda p: load("idx:x", data_dir=p)), (DataError, lambda p: load(f"npz:{p}_train.npz")),
+            (RunError, read_config),
+        ):  # fmt: skip
+            with pytest.raises(error) as caught:
+                call(path)
+            assert "\n" not in str(caught.value)
+        assert shadowed(path) is None
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand("~/x") == tmp_path / "x" and expand("a/~") == Path("a/~")
+
+
+def test_the_cache_folder_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert process.cache_folder() == tmp_path / "dnas"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert process.cache_folder() == tmp_path / ".cache" / "dnas"
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for an unknown user without $HOME
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert process.cache_folder() is None
 
 
 # -- mangled input ------------------------------------------------------------------------------------------------

@@ -167,6 +167,11 @@ def test_other_resolutions_are_announced_as_extrapolated() -> None:
 def test_intervals_come_from_the_check_with_whole_networks_and_nothing_else() -> None:
     single = Architecture((BLOCK,), input_channels=8, resolution=16, num_classes=0)
     assert table(constant_ms=1.0, resolutions=None).report(single).interval_ms is None  # sums of percentiles are none
+    whole = table(error={"measured_over_estimated": [0.5, 2]})
+    assert whole.report(NETWORK).interval_ms == (0.5 * whole.latency_ms(NETWORK), 2 * whole.latency_ms(NETWORK))
+    for ratios in ([2.0, 0.5], [0, 1], [-1.0, 1.0], [0.9], 2.0, None, ["a", "b"], [True, 2], [0.5, 10**400]):
+        with pytest.raises(LatencyError, match=r"error\.measured_over_estimated is .*; expected \[low, high\]"):
+            table(error={"measured_over_estimated": ratios})
     checked = table(error={"measured_over_estimated": [0.5, 2.0]})
     assert checked.report(NETWORK).interval_ms == (checked.latency_ms(NETWORK) / 2, checked.latency_ms(NETWORK) * 2)
     assert checked.report(single).interval_ms is None  # 16 px: outside what was checked

@@ -13,12 +13,10 @@ import dnas
 from dnas import loop
 from dnas.config import SearchConfig
 from dnas.errors import ConfigError, DnasError, Interrupted, NotFiniteError, RunError
-from dnas.search import run
-from dnas.search.console import Console
-from dnas.search.whole import SearchResult, run_config
+from dnas.search import SearchResult, __main__, resume, run
 
 TEST_IMAGES = 19  # a fifth of 96, the rest of each class rounded
-OPTIONS = {"epochs": 3, "batch_size": 8, "train_epochs": 2, "warm_up": 0.34, "checkpoint_s": 0.0, "devices": 1}
+OPTIONS = {"epochs": 3, "batch_size": 8, "train_epochs": 2, "warm_up": 0.34, "devices": 1}
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +33,9 @@ def folder(tmp_path_factory):
     return path
 
 
-def config(folder, **more) -> SearchConfig:
-    named = {"space": str(folder / "space.json"), "lut": str(folder / "lut.json"), "data": f"npz:{folder / 'data.npz'}"}
-    return SearchConfig(**{**named, **OPTIONS, **more})
-
-
 def search(folder, out, **more) -> SearchResult:
-    return run_config(config(folder, out=str(out), **more), Console(False))
+    named = {"space": folder / "space.json", "lut": folder / "lut.json", "data": f"npz:{folder / 'data.npz'}"}
+    return run(**{**named, **OPTIONS, **more}, out=out, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -98,27 +92,28 @@ def test_interrupted_and_resumed_equals_uninterrupted(folder, finished, tmp_path
         with pytest.raises(Interrupted, match="--resume"):
             search(folder, tmp_path / "cut")
     assert not (tmp_path / "cut" / "architecture.json").exists()
-    run_config(SearchConfig(resume=str(tmp_path / "cut")), Console(False))
+    resume(tmp_path / "cut", progress=False)
     for name in ("architecture.json", "history.jsonl", "config.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (finished.folder / name).read_bytes()
 
 
 def test_what_cannot_be_resumed_is_refused(folder, finished, tmp_path):
-    for options, words in (
-        ({"resume": str(tmp_path / "none")}, "no such run folder"),
-        ({"resume": str(folder)}, "has no config.json"),
-        ({"resume": str(finished.folder)}, "is finished"),
-        ({"resume": str(finished.folder), "epochs": 5}, "drop --epochs"),
+    for where, words in (
+        (tmp_path / "none", "no such run folder"),
+        (folder, "has no config.json"),
+        (finished.folder, "is finished"),
     ):
         with pytest.raises(RunError, match=words):
-            run_config(SearchConfig(**options), Console(False))
+            resume(where, progress=False)
+    with pytest.raises(RunError, match="drop --epochs"):
+        __main__.main(SearchConfig(resume=str(finished.folder), epochs=5))
     copy = tmp_path / "copy"
     copy.mkdir()
     body = json.loads((finished.folder / "config.json").read_text())
     body["inputs"]["lut"] = "0" * 64
     (copy / "config.json").write_text(json.dumps(body))
     with pytest.raises(RunError, match="lut has changed since"):
-        run_config(SearchConfig(resume=str(copy)), Console(False))
+        resume(copy, progress=False)
 
 
 def test_an_existing_folder_is_not_overwritten(folder, tmp_path):
@@ -155,8 +150,9 @@ def test_from_python_nothing_is_written_unless_asked(folder, in_tmp):
     result = run(space, tiny.table_for(space), images(), progress=False, **{**OPTIONS, "train_epochs": 0, "epochs": 2})
     assert result.folder is None and not list(in_tmp.iterdir())
     assert result.plot().axes
-    with pytest.raises(ConfigError, match="unknown option 'epoch'"):
-        run(space, tiny.table_for(space), images(), epoch=2)
+    for wrong in ({"epoch": 2}, {"resume": "somewhere"}):
+        with pytest.raises(ConfigError, match=f"unknown option '{next(iter(wrong))}'"):
+            run(space, tiny.table_for(space), images(), **wrong)
 
 
 @pytest.mark.parametrize(
@@ -174,5 +170,40 @@ def test_from_python_nothing_is_written_unless_asked(folder, in_tmp):
 )
 def test_mistakes_are_one_line_before_anything_is_written(folder, in_tmp, change, words):
     with pytest.raises(DnasError, match=words) as caught:
-        run_config(config(folder, **change), Console(False))
+        search(folder, True, **change)
     assert "\n" not in str(caught.value) and not list(in_tmp.iterdir())
+
+
+def test_the_stored_command_says_the_same_search(folder, finished):
+    """Parsed by the command itself, it gives the resolved configuration back; objects have no command."""
+    import shlex
+
+    import tyro
+
+    words = shlex.split(finished.architecture.provenance["command"])
+    assert words[:3] == ["python", "-m", "dnas.search"]
+    resolved = json.loads((finished.folder / "config.json").read_text())["search"]
+    assert tyro.cli(SearchConfig, args=words[3:]).to_dict() == SearchConfig(**resolved).to_dict()
+
+
+def test_numbers_of_numpy_and_objects_are_taken(folder, tmp_path):
+    import numpy as np
+
+    space = tiny.template_space()
+    lut = tiny.table_for(space)
+    options = {**OPTIONS, "train_epochs": 0, "epochs": 2, "seed": np.int64(1), "lr": np.float32(0.1)}
+    found = run(space, lut, images(), out=tmp_path / "objects", progress=False, **options)
+    assert found.architecture.provenance["command"] is None
+    (tmp_path / "objects" / "architecture.json").unlink()
+    with pytest.raises(RunError, match="given its space as an object"):
+        resume(tmp_path / "objects", progress=False)
+    again = resume(tmp_path / "objects", space=space, lut=lut, data=images(), progress=False)
+    assert again.architecture.to_dict() == found.architecture.to_dict()
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused_first(folder, in_tmp):
+    with pytest.raises(ConfigError, match=r"--devices 3 do not divide batches of .*train split"):
+        search(folder, True, devices=3)
+    with pytest.raises(ConfigError, match="--devices 9: this machine has 8"):
+        search(folder, True, devices=9)
+    assert not list(in_tmp.iterdir())

@@ -73,6 +73,8 @@ def items(draw: st.DrawFn, names: Iterator[str], depth: int = 0) -> Any:
         return OneOf(next(names), tuple(draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3, unique=True))))
     inner = tuple(draw(items(names, 1)) for _ in range(draw(st.integers(1, 2))))
     depths = draw(st.lists(st.integers(0, len(inner)), min_size=1, max_size=3, unique=True))
+    if depths == [len(inner)]:  # a depth that never drops a layer is no choice
+        depths = [0, *depths]
     return Stage(OneOf(next(names), tuple(depths)), inner)
 
 
@@ -286,3 +288,18 @@ def test_what_a_space_says_of_itself() -> None:
     space = BY_HAND["depth"][0]
     assert str(space) == "toy: 3 searchable of 5 layers, up to 3 candidates each, 14 architectures, 5 px, 3 classes"
     assert space.at(resolution=6).fingerprint != space.fingerprint
+
+
+def test_spaces_without_a_choice_that_matters_are_refused() -> None:
+    fixed = Stage(OneOf("depth", (2,)), (conv(3), conv(5)))
+    for layers, words in (
+        ((OneOf("a", (conv(3),)),), "toy: nothing to choose; expected at least one OneOf with two options"),
+        (
+            (OneOf("a", PAIR), fixed),
+            r"toy: no layer depends on the choice 'depth' with the options \('2',\); .*add a smaller depth",
+        ),
+        ((OneOf("a", PAIR), Stage(OneOf("none", (0,)), ())), "no layer depends on the choice 'none'"),
+    ):
+        with pytest.raises(SpaceError, match=words):
+            space_of(*layers)
+    assert space_of(OneOf("a", PAIR), OneOf("b", (conv(3),))).size == 3  # one option that a layer does depend on

@@ -13,6 +13,7 @@ import numpy as np
 from dnas.data import checks
 from dnas.data.arraytypes import Images, Indices, Labels, Lazy, Shape, Store
 from dnas.errors import DataError
+from dnas.files import shown
 
 HELD_OUT = 0.2
 HELD_OUT_SEED = (20_181_209,)  # fixed for ever: the test images of a set must not change between runs
@@ -176,6 +177,7 @@ def assemble(
         held = np.zeros(len(labels), bool)
         held[stratified(labels, HELD_OUT, HELD_OUT_SEED)] = True
         kept, out = np.flatnonzero(~held), np.flatnonzero(held)
+        _none_lost(labels, labels[kept], classes, name, "the other images are held out for the test split")
         train, test = Split(images, labels[kept], kept), Split(images, labels[out], out)
     else:
         if images.shape[3] != test_images.shape[3]:
@@ -236,7 +238,7 @@ def split(dataset: Dataset, seed: int = 0, architecture: float = 0.2, selection:
             get the rest. 0 makes a split empty.
 
     Raises:
-        DataError: a fraction is out of range, or there are too few images for it.
+        DataError: a fraction is out of range, or there are too few images for it, or of one class to train on.
     """
     checks.seed(seed)
     for name, value in (("architecture", architecture), ("selection", selection)):
@@ -262,7 +264,20 @@ def split(dataset: Dataset, seed: int = 0, architecture: float = 0.2, selection:
                 f"{dataset.name} has only {len(train)} training images: none is left for the {name} split "
                 f"({fraction:.2g} of them); use a larger set or fraction"
             )
+    elsewhere = f"architecture={architecture:.2g} and selection={selection:.2g} take the others"
+    _none_lost(train.labels, train.labels[weights], dataset.classes, dataset.name, elsewhere)
     return Splits(train.subset(weights), train.subset(chosen), train.subset(picked), train, dataset.test)
+
+
+def _none_lost(before: Labels, after: Labels, classes: Sequence[str], name: str, elsewhere: str) -> None:
+    """Errors: DataError that names a class whose every image went to another split."""
+    lost = np.setdiff1d(before, after)
+    if len(lost):
+        count = int((before == lost[0]).sum())
+        raise DataError(
+            f"{name}: class {shown(classes[lost[0]])} has {count} image{'s' * (count > 1)} and keeps none to train on: "
+            f"{elsewhere}; expected more images of each class: add some, or drop the class"
+        )
 
 
 def _moments(train: Split, sample: int = 2048) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,13 +16,14 @@ from dnas.data import checks
 from dnas.data.dataset import Dataset, assemble
 from dnas.data.paths import read_bytes, resolve
 from dnas.errors import DataError
+from dnas.files import kind as kind_of
 
 
 def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset:
     """The folder's ``train-*`` files and, where they are there, its ``t10k-*`` files; images keep their size."""
     folder = resolve(argument, data_dir)
-    if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
+    if kind_of(folder) != "folder":
+        state = "is a file" if kind_of(folder) else "does not exist"
         raise DataError(f"idx:{argument}: {folder} {state}; expected a folder with train-images-idx3-ubyte[.gz]")
     name = f"idx:{folder.name}"
     images_file, labels_file = find(folder, "train", "images", 3), find(folder, "train", "labels", 1)
@@ -45,7 +46,7 @@ def find(folder: Path, part: str, kind: str, rank: int) -> Path | None:
     for dot in "-.":
         for suffix in ("", ".gz"):
             path = folder / f"{part}-{kind}{dot}idx{rank}-ubyte{suffix}"
-            if path.exists():
+            if kind_of(path):
                 return path
     return None
 

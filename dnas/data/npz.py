@@ -20,6 +20,7 @@ from dnas.data.arraytypes import Labels, Store
 from dnas.data.dataset import Dataset, assemble
 from dnas.data.paths import resolve, unreadable
 from dnas.errors import DataError
+from dnas.files import kind, one_line
 
 
 def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset:
@@ -34,7 +35,7 @@ def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset
     files, sibling = [path], path.with_name(path.name.removesuffix("_train.npz") + "_test.npz")
     if "test_images" in arrays or "test_labels" in arrays:
         test_images, test_labels, _ = _part(path, arrays, "test_", resolution)
-    elif path.name.endswith("_train.npz") and sibling.exists():
+    elif path.name.endswith("_train.npz") and kind(sibling):
         others = read(sibling)
         test_images, test_labels, test_names = _part(sibling, others, "", resolution)
         if names is not None and test_names is not None and names != test_names:
@@ -53,7 +54,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """
     key = ""
     try:
-        if path.is_dir():
+        if kind(path) == "folder":
             raise DataError(f"{path} is a folder; expected an .npz file")
         if not zipfile.is_zipfile(path):
             path.open("rb").close()  # a missing or unreadable file says so
@@ -61,17 +62,21 @@ def read(path: Path) -> dict[str, np.ndarray]:
         arrays = {}
         with np.load(path, allow_pickle=False) as archive:
             for key in archive.files:
-                arrays[key] = archive[key]
+                if not isinstance(value := archive[key], np.ndarray):
+                    raise DataError(f"{path}: `{key}` is no array; expected an archive of arrays: write it with np.savez")
+                arrays[key] = value
         return arrays
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         if "allow_pickle" in str(error):
             raise DataError(
                 f"{path}: `{key}` is an object array, which only unpickling could read, and that can run code; "
                 f"save it as np.array({key or 'values'}, dtype={'str' if key == 'classes' else 'np.uint8'})"
             ) from error
-        raise DataError(f"{path}: `{key}` is damaged ({error}); write or download the file again") from error
+        if "encrypted" in str(error):
+            raise DataError(f"{path}: `{key}` is encrypted; expected an archive without a password: write it again") from error
+        raise DataError(f"{path}: `{key}` is damaged ({one_line(error)}); write or download the file again") from error
 
 
 def _part(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from dnas.data import checks
 from dnas.data.dataset import Dataset, assemble
 from dnas.errors import DataError, nearest
+from dnas.files import expand, kind, shown
 
 
 class Source(NamedTuple):
@@ -52,16 +52,16 @@ def load(spec: str, *, data_dir: str | os.PathLike[str] | None = None, resolutio
         DataError: unknown spec, missing or damaged files, labels that are no classes; one line, with what to do.
     """
     spec = os.fspath(spec)
-    kind, colon, argument = spec.partition(":")
-    if kind not in SOURCES:
-        raise DataError(f"unknown data set {spec!r}{_hint(spec, kind)}")
-    source = SOURCES[kind]
+    name, colon, argument = spec.partition(":")
+    if name not in SOURCES:
+        raise DataError(f"unknown data set {shown(spec)}{_hint(spec, name)}")
+    source = SOURCES[name]
     if (":" in source.form) != bool(argument) or (colon and not argument):
         raise DataError(f"{spec!r} is not a data set; write {source.form}")
     if resolution is not None and (not isinstance(resolution, int) or resolution < 1):
         raise DataError(f"resolution={resolution!r}; expected a whole number of px, such as 32")
-    module, _, name = source.loader.partition(":")
-    loader = getattr(importlib.import_module(module), name)
+    module, _, function = source.loader.partition(":")
+    loader = getattr(importlib.import_module(module), function)
     result: Dataset = loader(argument, None if data_dir is None else os.fspath(data_dir), resolution)
     return result
 
@@ -78,13 +78,13 @@ def digits(argument: str, data_dir: str | None, resolution: int | None) -> Datas
     return assemble("digits", images, labels, None, None, checks.classes(None, labels, "digits"))
 
 
-def _hint(spec: str, kind: str) -> str:
-    path = Path(spec).expanduser()
+def _hint(spec: str, name: str) -> str:
+    path = expand(spec)
     if path.suffix == ".npz":
         return f"; did you mean 'npz:{spec}'?"
-    if path.is_dir():
+    if kind(path) == "folder":
         return f"; did you mean 'idx:{spec}'?"
-    close = nearest(kind, SOURCES)
+    close = nearest(name, SOURCES)
     if "did you mean" in close:
         return close
     known = f"; expected {', '.join(source.form for source in SOURCES.values())}"

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from dnas import process
 from dnas.data import checks, encoded
 from dnas.data.arraytypes import Labels, Store
 from dnas.data.dataset import Dataset, assemble
 from dnas.errors import DataError, nearest
+from dnas.files import expand, kind, one_line
 
 
 def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset:
@@ -39,7 +41,7 @@ def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset
     if at:
         data_dir = folder
     if data_dir is not None:
-        data_dir = str(Path(data_dir).expanduser())
+        data_dir = str(expand(data_dir))
     builder = _builder(name, data_dir)
     info = builder.info
     image, label = _features(info.features, name)
@@ -90,7 +92,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
         from tensorflow_datasets.core import read_only_builder  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise DataError(
-            f"tfds: sets are read by TensorFlow Datasets, which cannot be imported ({_line(error)}); "
+            f"tfds: sets are read by TensorFlow Datasets, which cannot be imported ({one_line(error)}); "
             "run: pip install tensorflow-datasets importlib_resources"
         ) from error
     try:
@@ -99,13 +101,13 @@ def _builder(name: str, data_dir: str | None) -> Any:
         where = data_dir or str(tfds.core.constants.DATA_DIR)
         bare = name.partition(":")[0].partition("/")[0]
         known = tfds.list_builders(with_community_datasets=False)
-        if bare in known or (Path(where) / bare).is_dir():
+        if bare in known or kind(Path(where) / bare) == "folder":
             others = sorted(str(p.parent.relative_to(where)) for p in Path(where, bare).rglob("dataset_info.json"))
             found = f" (there is {', '.join(others)})" if others else ""
             raise DataError(f"tfds:{name} is not prepared in {where}{found}; {prepare(name, data_dir)}") from error
         raise DataError(f"tfds:{name} is no set of TensorFlow Datasets{nearest(bare, known)}") from error
     except Exception as error:  # TFDS raises whatever its parsers raise
-        raise DataError(f"tfds:{name} cannot be opened ({_line(error)}); {prepare(name, data_dir)}") from error
+        raise DataError(f"tfds:{name} cannot be opened ({one_line(error)}); {prepare(name, data_dir)}") from error
 
 
 def prepare(name: str, data_dir: str | None) -> str:
@@ -146,7 +148,7 @@ def _source(builder: Any, split: str, image: str, name: str, data_dir: str | Non
         data = builder.as_data_source(split, decoders=skip, file_format="array_record")
     except Exception as error:  # missing shards show up as many types
         raise DataError(
-            f"tfds:{name}, split {split!r} is damaged ({_line(error)}); delete it and {prepare(name, data_dir)}"
+            f"tfds:{name}, split {split!r} is damaged ({one_line(error)}); delete it and {prepare(name, data_dir)}"
         ) from error
 
     def record(index: int) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _source(builder: Any, split: str, image: str, name: str, data_dir: str | Non
             return data[index]
         except Exception as error:  # as above
             raise DataError(
-                f"tfds:{name}, split {split!r}: record {index} cannot be read ({_line(error)}); delete "
+                f"tfds:{name}, split {split!r}: record {index} cannot be read ({one_line(error)}); delete "
                 f"{builder.data_path} and {prepare(name, data_dir)}"
             ) from error
 
@@ -163,7 +165,9 @@ def _source(builder: Any, split: str, image: str, name: str, data_dir: str | Non
 
 def _cached(key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """The labels of a lazy set, kept in the user's cache folder: to find them, all files must be read once."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dnas"
+    root = process.cache_folder()
+    if root is None:
+        return compute()
     path = root / f"labels-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     try:
         labels = np.load(path, allow_pickle=False)
@@ -180,7 +184,3 @@ def _cached(key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarr
     except OSError:
         pass  # a cache that cannot be written only costs time
     return labels
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dnas.errors import LatencyError, nearest
-from dnas.latency.keys import short
+from dnas.files import shown
 from dnas.ops import Op, Shape
 from dnas.ops.primitives import Act, Conv, Norm, Shuffle, SqueezeExcite
 
@@ -84,14 +84,14 @@ class CostModel:
 
     def __post_init__(self) -> None:
         if not isinstance(self.formula, str) or self.formula not in FORMULAS:
-            raise LatencyError(f"cost_model.formula is {short(self.formula)}{nearest(str(self.formula), FORMULAS)}")
+            raise LatencyError(f"cost_model.formula is {shown(self.formula)}{nearest(str(self.formula), FORMULAS)}")
         if not isinstance(self.coefficients, Mapping) or not self.coefficients:
             raise LatencyError("cost_model.coefficients: expected an object, feature -> ms per unit, with one or more")
         for name, value in self.coefficients.items():
             if name not in FEATURES:
                 raise LatencyError(f"cost_model.coefficients: unknown feature {name!r}{nearest(str(name), FEATURES)}")
             if type(value) not in (int, float) or not 0 <= value < 1e9:
-                raise LatencyError(f"cost_model.coefficients.{name} is {short(value)}; expected a number, 0 or more")
+                raise LatencyError(f"cost_model.coefficients.{name} is {shown(value)}; expected a number, 0 or more")
 
     def op_ms(self, op: Op, shape: Shape) -> float:
         """Latency of ``op`` on an input of ``shape``, batch 1, in ms."""

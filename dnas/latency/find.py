@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dnas.errors import LatencyError, nearest
-from dnas.files import shipped
+from dnas.files import kind, shipped, shown
 
 
 def shipped_tables() -> list[str]:
@@ -22,7 +22,7 @@ def find(source: str | os.PathLike[str]) -> tuple[Path, str | None]:
     if not text or "\0" in text:
         raise LatencyError(f"{text!r} is no name of a latency table; available: {', '.join(shipped_tables())}")
     names = dict.fromkeys((text, f"{text.removesuffix('.json')}.json"))
-    here = next((Path(n) for n in names if Path(n).is_file()), None)
+    here = next((Path(n) for n in names if kind(n) == "file"), None)
     for name in names:
         if name in shipped_tables():
             path = shipped("latency_lut") / name
@@ -30,5 +30,5 @@ def find(source: str | os.PathLike[str]) -> tuple[Path, str | None]:
                 return path, None
             return path, f"{text}: the shipped table is used; write ./{here} for the one in the working folder"
     if here is None:
-        raise LatencyError(f"unknown latency table {text!r}{nearest(text, shipped_tables())} (or give a file's path)")
+        raise LatencyError(f"unknown latency table {shown(text)}{nearest(text, shipped_tables())} (or give a file's path)")
     return here, None

@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dnas.errors import ArchitectureError, LatencyError, nearest
+from dnas.files import shown
 from dnas.ops import OPS, SE
-from dnas.ops.base import ACTIVATIONS, LABELS, POSITIVE
+from dnas.ops.base import ACTIVATIONS, LABELS, MAX_SIZE, POSITIVE
 
 Key = tuple[tuple[str, Any], ...]
 """``(("op", "ir"), ("in", 16), ..., ("height", 112), ("width", 112))``; fields at their default are left out."""
 
-MAX_SIZE = 1 << 24  # of a whole number in a key: far above any layer, far below what arithmetic would choke on
 LARGEST_MS = 1e9
 _SIZES = ("height", "width")
 _FIGURES = frozenset({"ms", "ms_p10", "ms_p90", "count"})
@@ -60,7 +60,7 @@ def read_key(entry: Mapping[str, Any], others: frozenset[str] = frozenset()) -> 
     """
     name = entry.get("op")
     if not isinstance(name, str) or name not in OPS:
-        raise LatencyError(f"op is {short(name)}; expected an op type{nearest(short(name), OPS)}")
+        raise LatencyError(f"op is {shown(name)}; expected an op type{nearest(shown(name), OPS)}")
     key: list[tuple[str, Any]] = [("op", name)]
     for field, seen in _present(name, tuple(entry), others):
         value = entry[field]
@@ -132,23 +132,23 @@ def number(where: str, value: Any, negative: bool = False) -> float:
     """A finite figure in ms. Errors: LatencyError."""
     if type(value) not in (int, float) or not (-LARGEST_MS if negative else 0) <= value <= LARGEST_MS:
         kind = "a number" if negative else "a number that is not negative"
-        raise LatencyError(f"{where} is {short(value)}; expected {kind}, at most {LARGEST_MS:g} ms")
+        raise LatencyError(f"{where} is {shown(value)}; expected {kind}, at most {LARGEST_MS:g} ms")
     return float(value)
 
 
 def whole(where: str, value: Any) -> int:
     """A positive whole number. Errors: LatencyError."""
     if type(value) is not int or not 1 <= value <= MAX_SIZE:
-        raise LatencyError(f"{where} is {short(value)}; expected a whole number from 1 to {MAX_SIZE}")
+        raise LatencyError(f"{where} is {shown(value)}; expected a whole number from 1 to {MAX_SIZE}")
     return value
 
 
 def _rows(given: Any, field: str, others: frozenset[str]) -> Iterator[tuple[Key, Mapping[str, Any]]]:
     if not isinstance(given, list | tuple):
-        raise LatencyError(f"{field} is {short(given)}; expected a list of objects")
+        raise LatencyError(f"{field} is {shown(given)}; expected a list of objects")
     for index, row in enumerate(given):
         if not isinstance(row, Mapping):
-            raise LatencyError(f"{field}[{index}] is {short(row)}; expected an object")
+            raise LatencyError(f"{field}[{index}] is {shown(row)}; expected an object")
         try:
             key = read_key(row, others)
         except LatencyError as problem:
@@ -182,7 +182,7 @@ def _present(name: str, given: tuple[str, ...], others: frozenset[str]) -> tuple
     fields = _fields(name)
     for field in given:
         if field not in fields and field != "op" and field not in others and field not in LABELS:
-            raise LatencyError(f"{name}: unknown field {short(field)}{nearest(short(field), [*fields, *others])}")
+            raise LatencyError(f"{name}: unknown field {shown(field)}{nearest(shown(field), [*fields, *others])}")
     for field, rule in fields.items():
         if rule.required and field not in given:
             raise LatencyError(f"{name}: missing field {field!r}; expected {rule.expected}")
@@ -193,11 +193,11 @@ def _pair(name: str, field: str, value: Any) -> tuple[str, Any] | None:
     """One part of a key: (field, value), or None at the default or where it costs nothing. Errors: LatencyError."""
     rule, kind = _fields(name)[field], type(value)
     if kind not in rule.types:
-        raise LatencyError(f"{name}: {field} is {short(value)}; expected {rule.expected}")
+        raise LatencyError(f"{name}: {field} is {shown(value)}; expected {rule.expected}")
     if kind is int and not rule.least <= value <= MAX_SIZE:
-        raise LatencyError(f"{name}: {field} is {short(value)}; expected {rule.least} to {MAX_SIZE}")
+        raise LatencyError(f"{name}: {field} is {shown(value)}; expected {rule.least} to {MAX_SIZE}")
     if rule.words and value is not None and value not in rule.words:
-        raise LatencyError(f"{name}: {field} is {short(value)}{nearest(short(value), rule.words)}")
+        raise LatencyError(f"{name}: {field} is {shown(value)}{nearest(shown(value), rule.words)}")
     if kind is list:
         value = _sizes(name, field, value)
     elif kind is dict:
@@ -234,7 +234,7 @@ _WORDS: dict[type, str] = {
 
 def _sizes(op: str, field: str, given: list[Any]) -> tuple[int, ...]:
     if not given or any(type(v) is not int or not 1 <= v <= MAX_SIZE for v in given):
-        raise LatencyError(f"{op}: {field} is {short(given)}; expected a list of positive whole numbers")
+        raise LatencyError(f"{op}: {field} is {shown(given)}; expected a list of positive whole numbers")
     return tuple(given)
 
 
@@ -242,11 +242,11 @@ def _squeeze_excite(op: str, given: dict[str, Any]) -> Key:
     """Width and gate: what the price depends on; the inner activation and the bias may be given and are dropped."""
     reduce = given.get("reduce")
     if type(reduce) is not int or not 1 <= reduce <= MAX_SIZE:
-        raise LatencyError(f"{op}: se.reduce is {short(reduce)}; expected a positive whole number")
+        raise LatencyError(f"{op}: se.reduce is {shown(reduce)}; expected a positive whole number")
     try:
         se = SE(**given)
     except (TypeError, ArchitectureError):
-        raise LatencyError(f"{op}: se is {short(given)}; expected fields reduce, act, gate, bias") from None
+        raise LatencyError(f"{op}: se is {shown(given)}; expected fields reduce, act, gate, bias") from None
     return (("reduce", se.reduce), ("gate", se.gate))
 
 
@@ -254,12 +254,3 @@ def _json(field: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return dict(value) if field == "se" else list(value)
     return value
-
-
-def short(value: Any) -> str:
-    """``repr`` of a wrong value, cut to one line."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # whole numbers of thousands of digits, endless nesting
-        return f"{type(value).__name__} too large to print"
-    return text if len(text) <= 60 else text[:57] + "..."

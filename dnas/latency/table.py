@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from dnas.arch import Architecture
 from dnas.errors import LatencyError, nearest
-from dnas.files import dump_json, read_json, sha256, write_text
+from dnas.files import dump_json, read_json, sha256, shown, write_text
 from dnas.latency.cost_model import CostModel
 from dnas.latency.find import find
 from dnas.latency.keys import (
+    LARGEST_MS,
     Entry,
     Key,
     describe_key,
@@ -24,7 +25,6 @@ from dnas.latency.keys import (
     number,
     read_covers,
     read_entries,
-    short,
     whole,
     write_key,
 )
@@ -104,13 +104,13 @@ class LatencyTable:
         for field in ("device", "runtime", "precision"):
             value = getattr(self, field)
             if not isinstance(value, str) or not value.strip():
-                raise LatencyError(f"{field} is {short(value)}; expected text")
+                raise LatencyError(f"{field} is {shown(value)}; expected text")
         for field, words in (("status", STATUSES), ("meaning", MEANINGS)):
             value = getattr(self, field)
             if value not in words:
-                raise LatencyError(f"{field} is {short(value)}; expected one of {', '.join(words)}")
+                raise LatencyError(f"{field} is {shown(value)}; expected one of {', '.join(words)}")
         if self.unit != "ms":
-            raise LatencyError(f"unit is {short(self.unit)}; expected 'ms' (1 ms = 1000 us): convert the figures first")
+            raise LatencyError(f"unit is {shown(self.unit)}; expected 'ms' (1 ms = 1000 us): convert the figures first")
         if self.threads is not None:
             whole("threads", self.threads)
         whole("batch", self.batch)
@@ -119,13 +119,15 @@ class LatencyTable:
             raise LatencyError(f"cost_model: a table whose meaning is {self.meaning} prices only its own entries")
         for field in ("source", "error"):
             _json_object(field, getattr(self, field))
+        if "measured_over_estimated" in self.error:
+            _ratios(self.error["measured_over_estimated"])
         if self.resolutions is not None:
             pair = self.resolutions
             if not isinstance(pair, tuple) or len(pair) != 2:
-                raise LatencyError(f"resolutions is {short(pair)}; expected [lowest, highest] in pixels")
+                raise LatencyError(f"resolutions is {shown(pair)}; expected [lowest, highest] in pixels")
             low, high = (whole("resolutions", v) for v in pair)
             if low > high:
-                raise LatencyError(f"resolutions is {short(list(pair))}; expected the lowest first")
+                raise LatencyError(f"resolutions is {shown(list(pair))}; expected the lowest first")
 
     # -- prices ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +139,7 @@ class LatencyTable:
         Errors: LatencyError that names the op, the device and the nearest keys.
         """
         if missing is not None and missing not in MISSING:
-            raise LatencyError(f"missing is {short(missing)}; expected 'error', 'cost-model' or None")
+            raise LatencyError(f"missing is {shown(missing)}; expected 'error', 'cost-model' or None")
         key = op.price_fields(shape)
         if key in self._covered:
             return Price(0.0, "constant")
@@ -219,10 +221,10 @@ class LatencyTable:
         if not isinstance(given, Mapping):
             raise LatencyError(f"a latency table is {type(given).__name__}; expected an object")
         if given.get("format") != FORMAT:
-            raise LatencyError(f"format is {short(given.get('format'))}; expected {FORMAT!r}")
+            raise LatencyError(f"format is {shown(given.get('format'))}; expected {FORMAT!r}")
         for field in given:
             if field not in (*_NEEDED, *_OPTIONAL, "format"):
-                raise LatencyError(f"unknown field {short(field)}{nearest(short(field), (*_NEEDED, *_OPTIONAL))}")
+                raise LatencyError(f"unknown field {shown(field)}{nearest(shown(field), (*_NEEDED, *_OPTIONAL))}")
         if lacking := [f for f in _NEEDED if f not in given]:
             raise LatencyError(f"missing field {lacking[0]!r}")
         body = {f: given[f] for f in given if f != "format"}
@@ -266,9 +268,7 @@ class LatencyTable:
     def _interval(self, total: float) -> tuple[float, float] | None:
         """By the range of measured / predicted that whole networks showed; sums of an op's percentiles would be no interval."""
         ratios = self.error.get("measured_over_estimated")
-        if isinstance(ratios, list) and len(ratios) == 2 and all(type(r) is float for r in ratios):
-            return total * ratios[0], total * ratios[1]
-        return None
+        return (total * ratios[0], total * ratios[1]) if ratios else None
 
     def _lacks(self, key: Key, asked_model: bool) -> str:
         """The sentence for a key without an entry: which op, which device, what is near, what to do."""
@@ -281,9 +281,17 @@ class LatencyTable:
         return f"{self.name} ({self.device}) has no entry for {describe_key(key)}{model}; nearest: {near}; {advice}"
 
 
+def _ratios(given: Any) -> None:
+    numbers = isinstance(given, list | tuple) and len(given) == 2 and all(type(r) in (int, float) for r in given)
+    if not numbers or not 0 < given[0] <= given[1] <= LARGEST_MS:
+        raise LatencyError(
+            f"error.measured_over_estimated is {shown(given)}; expected [low, high], two positive numbers, the lowest first"
+        )
+
+
 def _json_object(field: str, value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise LatencyError(f"{field} is {short(value)}; expected an object")
+        raise LatencyError(f"{field} is {shown(value)}; expected an object")
     try:
         json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError):

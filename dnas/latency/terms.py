@@ -26,13 +26,15 @@ class Terms:
     """E[latency] = constant + sum over terms of sum over options of ms * product of their weights.
 
     ``constant_ms``: table constant and layers without a choice. ``factors``: per set of choices, ms by option indices.
-    ``candidates_ms``: per slot, the ms of each candidate (for display).
+    ``candidates_ms``: per slot, the ms of each candidate (for display). ``warnings`` hold for the whole space,
+    ``slowest_warnings`` are the table's about its slowest network.
     """
 
     constant_ms: float
     factors: tuple[Factor, ...]
     candidates_ms: tuple[tuple[float, ...], ...]
     warnings: tuple[str, ...] = ()
+    slowest_warnings: tuple[str, ...] = ()
 
     def at(self, assignment: Mapping[str, int]) -> float:
         """Latency in ms of one network, given its option index per choice."""
@@ -62,15 +64,16 @@ def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
             alike.append(slot)
     factors = tuple(Factor(names, values) for names, values in tables.items())
     terms = Terms(math.fsum(constant), factors, tuple(candidates_ms))
-    slowest = space.fix([terms.extreme(-1)[1][n] for n in space.choices])
-    warnings = list(lut.report(slowest, missing).warnings)
+    picked = terms.extreme(-1)[1]
+    slowest = lut.report(space.fix([picked.get(n, 0) for n in space.choices]), missing)
+    warnings = []
     if alike:
         names = ", ".join(" ".join(s.choices) for s in alike)
         warnings.append(
             f"In {len(alike)} of {sum(len(s.candidates) > 1 for s in space.slots)} layers ({names}) the candidates other than "
             f"skip differ less than twofold in latency: {lut.name} can hardly tell them apart."
         )
-    return dataclasses.replace(terms, warnings=tuple(warnings))
+    return dataclasses.replace(terms, warnings=tuple(warnings), slowest_warnings=slowest.warnings)
 
 
 def latency_ms(terms: Terms, gates: Gates | Mapping[str, Any]) -> jax.Array:

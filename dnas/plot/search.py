@@ -93,13 +93,18 @@ def _heat_maps(figure: Any, found: SearchInfo, labels: dict[str, tuple[str, ...]
     for axes, (name, values) in zip(grid.flat, found.probabilities.items(), strict=False):
         extent = (found.epochs[0] - 0.5, found.epochs[-1] + 0.5, values.shape[1] - 0.5, -0.5)
         image = axes.imshow(values.T, aspect="auto", vmin=0, vmax=1, cmap="cividis", extent=extent, interpolation="nearest")
-        names = labels.get(name, tuple(str(i) for i in range(values.shape[1])))
+        names = [plain(label) for label in labels.get(name, tuple(str(i) for i in range(values.shape[1])))]
         axes.set_yticks(range(len(names)), names, fontsize=6)
         axes.tick_params(labelsize=7)
-        axes.set_title(name, fontsize=9, loc="left")
+        axes.set_title(plain(name), fontsize=9, loc="left")
     for axes in list(grid.flat)[len(found.probabilities) :]:
         axes.set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("epoch", fontsize=8)
     if image is not None:
         figure.colorbar(image, ax=list(grid.flat), label="probability", shrink=0.8)
+
+
+def plain(text: str) -> str:
+    """``text`` as it is: Matplotlib would read dollar signs as formulas."""
+    return text.replace("$", r"\$")

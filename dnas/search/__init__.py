@@ -1,4 +1,4 @@
-"""Differentiable search: ``prepare``, ``init``, ``step``, and ``run``, which does all of it. ``python -m dnas.search``."""
+"""Differentiable search: ``run`` does all of it, ``resume`` continues it; ``prepare``, ``init``, ``step`` are its parts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnas.search.engine import Info, Setup, State, init, prepare, step
-    from dnas.search.whole import SearchResult, run
+    from dnas.search.whole import SearchResult, resume, run
 
 _HOME = {
     "Info": "engine", "Setup": "engine", "State": "engine", "init": "engine", "prepare": "engine", "step": "engine",
-    "SearchResult": "whole", "run": "whole",
+    "SearchResult": "whole", "resume": "whole", "run": "whole",
 }  # fmt: skip
-__all__ = ["Info", "SearchResult", "Setup", "State", "init", "prepare", "run", "step"]
+__all__ = ["Info", "SearchResult", "Setup", "State", "init", "prepare", "resume", "run", "step"]
 
 
 def __getattr__(name: str) -> Any:

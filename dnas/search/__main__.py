@@ -7,14 +7,23 @@ import sys
 from dnas import process
 from dnas.cli import command
 from dnas.config import SearchConfig
+from dnas.errors import RunError
 
 
 def main(config: SearchConfig) -> int:
+    """``dnas.search.run`` with what the options name, or ``dnas.search.resume``."""
+    given = config.to_dict()
+    changed = ["--" + k.replace("_", "-") for k, v in given.items() if k != "resume" and v != getattr(SearchConfig(), k)]
+    if config.resume and changed:
+        raise RunError(f"--resume {config.resume} takes its options from the run; drop {', '.join(changed)}")
     process.set_up("dnas.search")
-    from dnas.search.console import Console
-    from dnas.search.whole import run_config
+    from dnas.search import resume, run
 
-    run_config(config, Console(True))
+    if config.resume:
+        resume(config.resume)
+    else:
+        given.pop("resume")
+        run(given.pop("space"), given.pop("lut"), given.pop("data"), out=given.pop("out") or True, **given)
     return 0
 
 

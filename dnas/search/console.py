@@ -46,7 +46,7 @@ class Watcher:
         if self._console is None:
             return
         if row["phase"] != "search":
-            self.bars.update(self._tasks[row["phase"]], description=f"{row['phase']} {row['accuracy']:.1%}")
+            self.bars.update(self._tasks[row["phase"]], description=f"{row['phase']} {row['train_accuracy']:.1%}")
             return
         if not self._headed:
             self._headed = True
@@ -82,6 +82,8 @@ class Console:
             f"weight and {schedule.theta_steps} architecture steps, batch {config.batch_size}, seed {config.seed}"
             + (f", on {setup.mesh.size} devices" if setup.mesh else "")
         )
+        for warning in setup.terms.slowest_warnings:
+            self.note(f"note     {warning}")
         for warning in setup.terms.warnings:
             self.note(f"note     {warning}")
         self.note("")
@@ -122,8 +124,11 @@ class Console:
         target = arch.provenance.get("target_ms")
         off = f", {report.total_ms / target - 1:+.1%} from the target" if target else ""
         self.note(f"latency   {report.total_ms:.4g} ms, {status}{off}")
-        self.note(f"accuracy  {result.accuracy} on the test images, after the short training")
-        self.note(f"          {result.inherited} on the selection images, with the supernet's weights")
+        trained = any(row["phase"] == "training" for row in result.history)
+        how = "after the short training" if trained else "with the supernet's weights"
+        chosen = f"; the best of {result.draws} networks on these images, so optimistic" if result.draws > 1 else ""
+        self.note(f"accuracy  {result.accuracy} on the test images, {how}")
+        self.note(f"          {result.inherited} on the selection images, with the supernet's weights{chosen}")
         for warning in result.warnings:
             self.note(f"note      {warning}")
         if result.folder:

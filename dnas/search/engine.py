@@ -24,6 +24,7 @@ from dnas.errors import ConfigError
 from dnas.gates import Logits
 from dnas.latency.table import LatencyTable
 from dnas.latency.terms import Terms, latency_ms, price
+from dnas.loop import Info
 from dnas.masked import masked_update
 from dnas.methods import Method, method
 from dnas.objective import Objective, objective
@@ -45,15 +46,6 @@ class State(NamedTuple):
     key: jax.Array  # uint32[2]: PRNG key data
     step: jax.Array  # i32[]: steps of both kinds so far
     sums: dict[str, jax.Array]  # f32[]: losses, hits and images of this epoch, per kind
-    bad_step: jax.Array  # i32[]: the first step whose loss was not finite, -1 if none
-
-
-class Info(NamedTuple):
-    """What one step measured, still on the device."""
-
-    task_loss: jax.Array
-    accuracy: jax.Array
-    latency_ms: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +59,8 @@ class Setup:
     dataset: Dataset
     splits: Splits
     schedule: Schedule
+    objects: tuple[str, ...] = ()  # which of space, lut and data have no name that a command could give
+    remarks: tuple[str, ...] = ()  # what else has to be said of the result
 
     @property
     def method(self) -> Method:
@@ -93,8 +87,7 @@ class Setup:
     @cached_property
     def mesh(self) -> Mesh | None:
         """Devices over which batches are split; None for one."""
-        sizes = [self.feeds[k].batch_size for k in ("weights", "architecture")]
-        return data_mesh(math.gcd(*sizes), self.config.devices)
+        return data_mesh(self.config.devices or 1, self.config.devices)  # ``prepare`` has checked that it divides all batches
 
     @cached_property
     def objective(self) -> Objective:
@@ -136,13 +129,13 @@ def init(setup: Setup) -> State:
     logits = gates_lib.zeros(setup.space)
     state = State(
         params, stats, logits, jax.jit(setup.weight_optimiser.init)(params), jax.jit(setup.theta_optimiser.init)(logits),
-        jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(), jnp.full((), -1, jnp.int32),
+        jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(),
     )  # fmt: skip
     return replicate(setup.mesh, state)
 
 
 def zero_sums() -> dict[str, jax.Array]:
-    names = ("loss", "hits", "images", "latency_ms", "steps")
+    names = ("loss", "hits", "images", "steps")
     return {f"{kind}_{name}": jnp.zeros(()) for kind in ("weights", "theta") for name in names}
 
 
@@ -155,11 +148,12 @@ def step(setup: Setup, state: State, batch: Batch, kind: Kind, temperature: floa
     programs = setup.programs
     batch = split_batch(setup.mesh, batch)
     grads = programs.gradients(state.params, state.stats, state.logits, state.key, state.step, jnp.float32(temperature), *batch)
-    info = Info(grads.loss, grads.hits / batch[1].shape[0], grads.latency_ms)
+    accuracy = grads.hits / batch[1].shape[0]
     if kind == "weights":
-        return programs.update_weights(state, grads), info
+        return programs.update_weights(state, grads), Info(grads.loss, accuracy)
     if kind == "theta":
-        return programs.update_theta(state, grads), info
+        new, loss = programs.update_theta(state, grads)
+        return new, Info(loss, accuracy)
     raise ConfigError(f"unknown kind of step {kind!r}; expected 'weights' or 'theta'")
 
 
@@ -222,27 +216,20 @@ class _Programs:
 
     def _update_weights(self, state: State, grads: Gradients) -> State:
         params, opt = masked_update(self.setup.weight_optimiser, grads.params, state.weight_opt, state.params, grads.ran)
-        return _advance(state, grads, "weights", grads.loss)._replace(params=params, weight_opt=opt, stats=grads.stats)
+        return _advance(state, grads, "weights")._replace(params=params, weight_opt=opt, stats=grads.stats)
 
-    def _update_theta(self, state: State, grads: Gradients) -> State:
+    def _update_theta(self, state: State, grads: Gradients) -> tuple[State, jax.Array]:
         loss, (by_task, by_latency) = jax.value_and_grad(self.setup.objective, argnums=(0, 1))(grads.loss, grads.latency_ms)
         total = jax.tree.map(lambda t, m: by_task * t + by_latency * m, grads.logits_of_loss, grads.logits_of_latency)
         logits, opt = masked_update(self.setup.theta_optimiser, total, state.theta_opt, state.logits, grads.sampled)
-        return _advance(state, grads, "theta", loss)._replace(logits=logits, theta_opt=opt)
+        return _advance(state, grads, "theta")._replace(logits=logits, theta_opt=opt), loss
 
 
-def _advance(state: State, grads: Gradients, kind: Kind, loss: jax.Array) -> State:
-    """Counters and sums after a step of ``kind`` whose loss (objective) was ``loss``."""
-    found: dict[str, Any] = {
-        "loss": grads.loss,
-        "hits": grads.hits,
-        "images": grads.images,
-        "latency_ms": grads.latency_ms,
-        "steps": 1.0,
-    }
+def _advance(state: State, grads: Gradients, kind: Kind) -> State:
+    """Counter and sums after a step of ``kind``."""
+    found = {"loss": grads.loss, "hits": grads.hits, "images": grads.images, "steps": jnp.float32(1)}
     sums = state.sums | {f"{kind}_{n}": state.sums[f"{kind}_{n}"] + v for n, v in found.items()}
-    bad = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), state.step, state.bad_step)
-    return state._replace(step=state.step + 1, sums=sums, bad_step=bad)
+    return state._replace(step=state.step + 1, sums=sums)
 
 
 def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Dataset) -> Setup:
@@ -256,17 +243,22 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
     fastest, slowest = terms.extreme(1)[0], terms.extreme(-1)[0]
     config = with_recipe(config)
     splits = split(dataset, config.seed)
-    weight_steps = feed(config, space, dataset, splits.weights).steps_per_epoch
-    theta_steps = feed(config, space, dataset, splits.architecture).steps_per_epoch
-    config = complete(config, grey=dataset.channels == 1, theta_steps=theta_steps, middle_ms=(fastest + slowest) / 2)
-    if config.target_ms is not None and not fastest <= config.target_ms <= slowest:
+    sizes = {k: feed(config, space, dataset, getattr(splits, k)) for k in ("weights", "architecture", "train")}
+    whole = {k: f.batch_size for k, f in sizes.items()}
+    mesh = data_mesh(math.gcd(*whole.values()), config.devices, " and ".join(f"{n} ({k} split)" for k, n in whole.items()))
+    config = complete(
+        config, grey=dataset.channels == 1, theta_steps=sizes["architecture"].steps_per_epoch, middle_ms=(fastest + slowest) / 2
+    )
+    if config.target_ms is not None and not fastest * (1 - 1e-3) <= config.target_ms <= slowest * (1 + 1e-3):
         raise ConfigError(
             f"--target-ms {config.target_ms:g} is out of reach: on {lut.device} the networks of {space.name} take "
             f"{fastest:.4g} to {slowest:.4g} ms"
         )
+    config = dataclasses.replace(config, devices=mesh.size if mesh else 1)
     if config.objective == "mul-log" and fastest <= 1e-3:
         raise ConfigError(
             f"--objective mul-log takes the logarithm of microseconds, and {space.name} has networks of "
             f"{fastest * 1e3:.3g} us on {lut.device}; use --objective absolute"
         )
-    return Setup(config, space, lut, terms, dataset, splits, Schedule.of(config, weight_steps, theta_steps))
+    schedule = Schedule.of(config, sizes["weights"].steps_per_epoch, sizes["architecture"].steps_per_epoch)
+    return Setup(config, space, lut, terms, dataset, splits, schedule)

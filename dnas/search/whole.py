@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import platform
-from collections.abc import Mapping
-from importlib import metadata
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,10 @@ from dnas.data import load as load_data
 from dnas.devices import replicate
 from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.evaluate import Accuracy, accuracy, recalibrate
-from dnas.files import write_bytes
+from dnas.files import kind, write_bytes
 from dnas.latency.table import LatencyReport, LatencyTable
 from dnas.runs import Journal, read_config
+from dnas.search import record
 from dnas.search.console import Console, Watcher
 from dnas.search.engine import Setup, init, prepare
 from dnas.search.phase import SearchPhase, measure
@@ -30,7 +29,7 @@ from dnas.space import Genotype, Space, load_space
 from dnas.space_files import shadowed
 from dnas.train import TrainPhase
 
-UNDECIDED = 0.3  # mean entropy, in units of ln n, above which a search has not decided
+Named = str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +37,9 @@ class SearchResult:
     """What a search found.
 
     ``architecture`` (with metrics and provenance), ``history`` (one dict per epoch), ``accuracy`` on the test images after
-    the short training, ``inherited`` on the selection images before it, ``latency`` with its parts, ``warnings`` as sentences,
-    ``folder`` (None if nothing was written), ``space`` with the data's classes, trained ``params`` and ``stats``.
+    the short training, ``inherited`` on the selection images before it (the best of ``draws`` networks chosen by these
+    images), ``latency`` with its parts, ``warnings`` as sentences, ``folder`` (None if nothing was written), ``space``
+    with the data's classes, trained ``params`` and ``stats``.
     """
 
     architecture: Architecture
@@ -47,6 +47,7 @@ class SearchResult:
     history: list[dict[str, Any]]
     accuracy: Accuracy
     inherited: Accuracy
+    draws: int
     latency: LatencyReport
     warnings: tuple[str, ...]
     folder: Path | None
@@ -63,91 +64,97 @@ class SearchResult:
 
 
 def run(
-    space: Space | str,
-    lut: LatencyTable | str,
+    space: Space | Named,
+    lut: LatencyTable | Named,
     data: Dataset | str = "digits",
     *,
-    out: str | None = None,
+    out: Named | bool | None = None,
     progress: bool = True,
     **options: Any,
 ) -> SearchResult:
     """Search ``space`` for the network that is most accurate at a latency, and train it for a short while.
 
-    Arguments: objects, or what the command takes in their place; ``out``: run folder to write (None: no files);
-    ``options``: the fields of ``dnas.config.SearchConfig`` (``target_ms=``, ``epochs=``, ``seed=``, ...).
+    Arguments: objects, or what the command takes in their place; ``out``: run folder to write (True: runs/<unique name>, as
+    the command; None: no files); ``progress``: print summary, progress and result; ``options``: the fields of
+    ``dnas.config.SearchConfig`` (``target_ms=``, ``epochs=``, ``seed=``, ...).
     Errors: ConfigError, SpaceError, LatencyError, DataError, NotFiniteError, RunError, Interrupted.
     """
-    unknown = set(options) - {f.name for f in dataclasses.fields(SearchConfig)}
-    if unknown:
-        raise ConfigError(f"unknown option {sorted(unknown)[0]!r} of dnas.search.run")
-    space_object = load_space(space) if isinstance(space, str) else space
-    names = {
-        "space": space if isinstance(space, str) else space.name, "lut": lut if isinstance(lut, str) else lut.name,
-        "data": data if isinstance(data, str) else data.name,
-    }  # fmt: skip
-    config = SearchConfig(**{**options, **names, "out": out})
-    table = LatencyTable.load(lut) if isinstance(lut, str) else lut
-    images = load_data(data, data_dir=config.data_dir, resolution=space_object.resolution) if isinstance(data, str) else data
+    known = {f.name for f in dataclasses.fields(SearchConfig)} - {"resume"}
+    if unknown := sorted(set(options) - known):
+        hint = " (call dnas.search.resume)" if "resume" in unknown else ""
+        raise ConfigError(f"unknown option {unknown[0]!r} of dnas.search.run{hint}")
+    given: dict[str, Any] = {"space": space, "lut": lut, "data": data}
+    names = {k: os.fspath(v) if isinstance(v, str | os.PathLike) else v.name for k, v in given.items()}
+    folder = os.fspath(out) if isinstance(out, str | os.PathLike) else None
+    if options.get("data_dir") is not None:
+        options["data_dir"] = os.fspath(options["data_dir"])
     console = Console(progress)
-    setup = prepare(config, space_object, table, images)
+    setup = _load(SearchConfig(**{**options, **names, "out": folder}), **given)
     journal = Journal(None)
-    if out is not None:
-        journal = Journal.create(out, "", config.checkpoint_s)
-        journal.write_json("config.json", config_json(setup))
-    return finish(setup, journal, console)
+    if out:
+        name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{setup.config.seed}"
+        journal = Journal.create(folder, name, setup.config.checkpoint_s)
+        journal.write_json("config.json", record.config_json(setup))
+    return _announce_and_finish(setup, journal, console)
 
 
-def run_config(config: SearchConfig, console: Console) -> SearchResult:
-    """What the command does: a new run folder, or the continuation of one. Errors: as ``run``."""
-    if config.resume:
-        setup, journal = resume(config)
-        console.note(f"Resuming {journal.folder}")
-    else:
-        setup = load_setup(config)
-        name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{config.seed}"
-        journal = Journal.create(config.out, name, config.checkpoint_s)
-        journal.write_json("config.json", config_json(setup))
-    for notice in (setup.lut.notice, shadowed(setup.config.space)):
+def resume(
+    folder: Named,
+    *,
+    space: Space | None = None,
+    lut: LatencyTable | None = None,
+    data: Dataset | None = None,
+    progress: bool = True,
+) -> SearchResult:
+    """Continue an interrupted run; it ends with the result of an uninterrupted one.
+
+    Arguments: the run's folder; ``space``, ``lut``, ``data`` if the run was given these as objects.
+    Errors: RunError where its inputs have changed since, and those of ``run``.
+    """
+    where = Path(folder)
+    body = read_config(os.fspath(folder))
+    if kind(where / "architecture.json"):
+        raise RunError(f"--resume {folder}: this run is finished; see {where / 'architecture.json'}")
+    given: dict[str, Any] = {"space": space, "lut": lut, "data": data}
+    if missing := [k for k in body.get("objects", []) if given.get(k) is None]:
+        raise RunError(
+            f"--resume {folder}: the run was given its {missing[0]} as an object in Python; continue it by "
+            f"dnas.search.resume(folder, {', '.join(f'{k}=...' for k in missing)})"
+        )
+    fields = {f.name for f in dataclasses.fields(SearchConfig)}
+    if extra := sorted(set(body["search"]) - fields):
+        raise RunError(f"{where / 'config.json'}: unknown option {extra[0]!r}; it was written by another version of dnas")
+    config = SearchConfig(**body["search"])
+    if config.devices and config.devices > jax.local_device_count():
+        config = dataclasses.replace(config, devices=None)  # the result is the same but for rounding, and is said to be so
+    setup = _load(config, **{k: getattr(config, k) if v is None else v for k, v in given.items()})
+    now = record.config_json(setup)["inputs"]
+    for name, then in body.get("inputs", {}).items():
+        if now.get(name) != then:
+            raise RunError(f"--resume {folder}: {name} has changed since the run began ({then} -> {now.get(name)})")
+    setup = dataclasses.replace(setup, remarks=record.elsewhere(body.get("machine")))
+    console = Console(progress)
+    console.note(f"Resuming {where}")
+    return _announce_and_finish(setup, Journal.resume(where, config.checkpoint_s), console)
+
+
+def _load(config: SearchConfig, space: Space | Named, lut: LatencyTable | Named, data: Dataset | Named) -> Setup:
+    """Load what was given by name, and check that everything fits."""
+    if not config.lut:
+        raise ConfigError("--lut is missing; expected a latency table, such as --lut samsung_s8.json")
+    objects = tuple(k for k, v in (("space", space), ("lut", lut), ("data", data)) if not isinstance(v, str | os.PathLike))
+    found = space if isinstance(space, Space) else load_space(space)
+    table = lut if isinstance(lut, LatencyTable) else LatencyTable.load(lut)
+    if not isinstance(data, Dataset):
+        data = load_data(os.fspath(data), data_dir=config.data_dir, resolution=found.resolution)
+    return dataclasses.replace(prepare(config, found, table, data), objects=objects)
+
+
+def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
+    for notice in (setup.lut.notice, shadowed(setup.config.space) if "space" not in setup.objects else None, *setup.remarks):
         if notice:
             console.note(notice)
     console.summary(setup)
-    return finish(setup, journal, console)
-
-
-def load_setup(config: SearchConfig) -> Setup:
-    """Load space, table and images by name, and check that they fit. Errors: as ``run``."""
-    if not config.lut:
-        raise ConfigError("--lut is missing; expected a latency table, such as --lut samsung_s8.json")
-    space = load_space(config.space)
-    lut = LatencyTable.load(config.lut)
-    dataset = load_data(config.data, data_dir=config.data_dir, resolution=space.resolution)
-    return prepare(config, space, lut, dataset)
-
-
-def resume(config: SearchConfig) -> tuple[Setup, Journal]:
-    """The set-up and the journal of a run folder. Errors: RunError where anything changed since."""
-    assert config.resume is not None
-    given = {k: v for k, v in config.to_dict().items() if v != getattr(SearchConfig(), k) and k != "resume"}
-    if given:
-        flags = ", ".join("--" + k.replace("_", "-") for k in given)
-        raise RunError(f"--resume {config.resume} takes its options from the run; drop {flags}, or start a new run")
-    body = read_config(config.resume)
-    folder = Path(config.resume)
-    if (folder / "architecture.json").exists():
-        raise RunError(f"--resume {config.resume}: this run is finished; see {folder / 'architecture.json'}")
-    fields = {f.name for f in dataclasses.fields(SearchConfig)}
-    if extra := sorted(set(body["search"]) - fields):
-        raise RunError(f"{folder / 'config.json'}: unknown option {extra[0]!r}; it was written by another version of dnas")
-    setup = load_setup(SearchConfig(**body["search"]))
-    now = config_json(setup)["inputs"]
-    for name, then in body.get("inputs", {}).items():
-        if now.get(name) != then:
-            raise RunError(f"--resume {config.resume}: {name} has changed since the run began ({then} -> {now.get(name)})")
-    return setup, Journal.resume(folder, setup.config.checkpoint_s)
-
-
-def finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
-    """From wherever ``journal`` stands to the end of the run. Errors: as ``run``."""
     try:
         return _finish(setup, journal, console)
     except KeyboardInterrupt:  # a second Ctrl-C, or one between search and training
@@ -155,6 +162,7 @@ def finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
 
 
 def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
+    """From wherever ``journal`` stands to the end of the run."""
     about = journal.about() or {"phase": "search", "epoch": 0, "step": 0, "notes": {}}
     with console.progress() as watcher:
         if about["phase"] == "search":
@@ -168,8 +176,19 @@ def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
         state = loop.run(phase, state, journal, watcher, about["epoch"], about["step"], notes)
     stats = recalibrate(phase.net, state.params, state.stats, setup.feed(setup.splits.train))
     tested = accuracy(phase.net, state.params, stats, setup.feed(setup.splits.test))
-    result = _result(setup, journal, notes, phase.architecture, tested, state.params, stats)
-    _write(result, console)
+    if not tested.finite:
+        raise loop.not_finite(phase.name, "on the test images", phase.lr, journal)
+    report = setup.lut.report(phase.architecture, setup.config.missing)
+    last = next(row for row in reversed(journal.history) if row["phase"] == "search")
+    architecture, warnings = record.finished(setup, notes, last, phase.architecture, report, tested)
+    result = SearchResult(
+        architecture, tuple(notes["genotype"]), journal.history, tested, Accuracy(*notes["inherited"]), notes["draws"], report,
+        warnings, journal.folder, setup.space, state.params, stats,
+    )  # fmt: skip
+    if result.folder:
+        _draw(result, result.folder, console)
+        architecture.save(result.folder / "architecture.json")  # last: its presence says that the run is finished
+    console.result(result)
     return result
 
 
@@ -181,14 +200,15 @@ def _search(setup: Setup, journal: Journal, watcher: Watcher, epoch: int, step: 
         state = replicate(setup.mesh, journal.load(state))
     state = loop.run(phase, state, journal, watcher, epoch, step)
     logits = jax.device_get(state.logits)
-    genotype = derive.argmax_genotype(setup.space, logits)
-    found = measure(setup, state, genotype)
+    pool = [derive.argmax_genotype(setup.space, logits)]
     if setup.config.derive == "sample":
-        drawn = dict.fromkeys(derive.sample(setup.space, logits, setup.config.seed, setup.config.derive_samples))
-        ranked = {g: measure(setup, state, g) for g in drawn}
-        genotype = max(ranked, key=lambda g: (ranked[g].hits, -ranked[g].loss))
-        found = ranked[genotype]
-    notes = {"genotype": list(genotype), "inherited": [found.hits, found.n, found.loss]}
+        pool += derive.sample(setup.space, logits, setup.config.seed, setup.config.derive_samples)
+    ranked = {g: measure(setup, state, g) for g in dict.fromkeys(pool)}
+    genotype = max(ranked, key=lambda g: (ranked[g].hits, -ranked[g].loss))
+    found = ranked[genotype]
+    if not found.finite:
+        raise loop.not_finite(phase.name, "on the selection images", phase.lr, journal)
+    notes = {"genotype": list(genotype), "inherited": [found.hits, found.n, found.loss], "draws": len(ranked)}
     training = _training(setup, notes)
     params = supernet.inherit(setup.space, genotype, state.params)
     stats = supernet.inherit(setup.space, genotype, state.stats)
@@ -199,89 +219,19 @@ def _search(setup: Setup, journal: Journal, watcher: Watcher, epoch: int, step: 
 def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
     config = setup.config
     assert config.train_epochs is not None and config.lr is not None and config.weight_decay is not None and config.augment
-    architecture = setup.space.fix(notes["genotype"])
-    feed = setup.feed(setup.splits.train, config.augment)
-    first = setup.schedule.before(setup.schedule.epochs)
     return TrainPhase(
-        architecture,
-        feed,
-        config.train_epochs,
-        config.lr,
-        config.weight_decay,
-        config.compute_dtype,
-        config.remat,
-        config.devices,
-        first,
-    )
-
-
-def _result(
-    setup: Setup, journal: Journal, notes: dict[str, Any], architecture: Architecture, tested: Accuracy, params: Any, stats: Any
-) -> SearchResult:
-    config = setup.config
-    report = setup.lut.report(architecture, config.missing)
-    last = next(row for row in reversed(journal.history) if row["phase"] == "search")
-    warnings = list(setup.terms.warnings)
-    if last["entropy"] > UNDECIDED:
-        warnings.append(
-            f"The search has not decided: the mean entropy of the choices is {last['entropy']:.2f} of its maximum at the end "
-            f"(above {UNDECIDED:g}). Run more epochs, or raise --theta-lr."
-        )
-    metrics = {
-        "params": architecture.params, "macs": architecture.macs, "latency": [report.to_dict()],
-        "accuracy": {"data": setup.dataset.name, "split": "test", **tested.to_dict()},
-    }  # fmt: skip
-    provenance = {
-        "space": setup.space.name, "space_options": dict(setup.space.options), "space_sha256": setup.space.fingerprint,
-        "method": config.method, "genotype": notes["genotype"], "seed": config.seed, "target_ms": config.target_ms,
-        "step": setup.schedule.before(setup.schedule.epochs), "data_sha256": setup.dataset.fingerprint,
-        "command": command(config), "versions": versions(), "warnings": warnings,
-    }  # fmt: skip
-    name = f"{setup.space.name}_{setup.dataset.name.split(':')[0]}_s{config.seed}"
-    full = dataclasses.replace(architecture, name=name, metrics=metrics, provenance=provenance)
-    return SearchResult(
-        full, tuple(notes["genotype"]), journal.history, tested, Accuracy(*notes["inherited"]), report, tuple(warnings),
-        journal.folder, setup.space, params, stats,
+        setup.space.fix(notes["genotype"]), setup.feed(setup.splits.train, config.augment), epochs=config.train_epochs,
+        lr=config.lr, weight_decay=config.weight_decay, compute=config.compute_dtype, remat=config.remat,
+        devices=config.devices, first_number=setup.schedule.before(setup.schedule.epochs),
     )  # fmt: skip
 
 
-def _write(result: SearchResult, console: Console) -> None:
-    if result.folder:
-        picture = io.BytesIO()
+def _draw(result: SearchResult, folder: Path, console: Console) -> None:
+    """Write search.png; a figure that cannot be drawn costs no result."""
+    picture = io.BytesIO()
+    try:
         result.plot().savefig(picture, dpi=120)
-        write_bytes(result.folder / "search.png", picture.getvalue())
-        result.architecture.save(result.folder / "architecture.json")  # last: its presence says that the run is finished
-    console.result(result)
-
-
-def command(config: SearchConfig) -> str:
-    """The command that repeats this search, every option spelled out, without output paths."""
-    words = ["python -m dnas.search"]
-    for name, value in config.to_dict().items():
-        if value is not None and name not in ("out", "resume", "checkpoint_s", "data_dir"):
-            words.append(
-                f"--{name.replace('_', '-')} {value!r}" if isinstance(value, float) else f"--{name.replace('_', '-')} {value}"
-            )
-    return " ".join(words)
-
-
-def config_json(setup: Setup) -> dict[str, Any]:
-    """``config.json``: every option resolved, and fingerprints of what was read."""
-    inputs = {"space": setup.space.fingerprint, "lut": setup.lut.sha256, "data": setup.dataset.fingerprint}
-    search = setup.config.to_dict() | {"out": None, "resume": None}
-    return {"search": search, "inputs": inputs, "versions": versions(), "devices": devices()}
-
-
-def versions() -> dict[str, str]:
-    names: Mapping[str, str] = {n: metadata.version(n) for n in ("jax", "flax", "optax", "numpy")}
-    return {"dnas": _own_version(), "python": platform.python_version(), **names}
-
-
-def devices() -> dict[str, Any]:
-    return {"platform": jax.default_backend(), "count": jax.device_count(), "kind": jax.devices()[0].device_kind}
-
-
-def _own_version() -> str:
-    from dnas import __version__
-
-    return __version__
+    except Exception as problem:
+        console.note(f"search.png could not be drawn ({type(problem).__name__}: {problem})")
+        return
+    write_bytes(folder / "search.png", picture.getvalue())

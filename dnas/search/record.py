@@ -1,0 +1,103 @@
+"""What a run writes about itself: the resolved configuration, the machine, metrics and provenance."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from dnas.arch import Architecture
+from dnas.evaluate import Accuracy
+from dnas.latency.table import LatencyReport
+from dnas.search.engine import Setup
+
+UNDECIDED = 0.3  # mean entropy, in units of ln n, above which a search has not decided
+
+
+def command(setup: Setup) -> str | None:
+    """The command that repeats this search, every option spelled out, without output paths.
+
+    None if space, table or images were given as objects, which no command can name.
+    """
+    if setup.objects:
+        return None
+    words = ["python", "-m", "dnas.search"]
+    for name, value in setup.config.to_dict().items():
+        flag = name.replace("_", "-")
+        if value is None or name in ("out", "resume", "checkpoint_s"):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", repr(value) if isinstance(value, float) else str(value)]
+    return shlex.join(words)
+
+
+def config_json(setup: Setup) -> dict[str, Any]:
+    """``config.json``: every option resolved, fingerprints of what was read, and what it ran on."""
+    inputs = {"space": setup.space.fingerprint, "lut": setup.lut.sha256, "data": setup.dataset.fingerprint}
+    search = setup.config.to_dict() | {"out": None, "resume": None}
+    return {"search": search, "objects": list(setup.objects), "inputs": inputs, "machine": machine()}
+
+
+def machine() -> dict[str, Any]:
+    """Versions, and the devices and cores on which results are the same byte for byte."""
+    device = jax.local_devices()[0]
+    return {**versions(), "platform": device.platform, "device": device.device_kind, "cores": os.cpu_count()}
+
+
+def versions() -> dict[str, str]:
+    from dnas import __version__
+
+    names = {n: metadata.version(n) for n in ("jax", "flax", "optax", "numpy")}
+    return {"dnas": __version__, "python": platform.python_version(), **names}
+
+
+def elsewhere(then: Any) -> tuple[str, ...]:
+    """A sentence if a run is resumed on another machine than it began on."""
+    now = machine()
+    changed = (
+        [f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v] if isinstance(then, dict) else ["unknown"]
+    )
+    if not changed:
+        return ()
+    return (f"Resumed elsewhere than it began ({', '.join(changed)}): the result may differ in rounding.",)
+
+
+def finished(
+    setup: Setup,
+    notes: dict[str, Any],
+    last: dict[str, Any],
+    architecture: Architecture,
+    report: LatencyReport,
+    tested: Accuracy,
+) -> tuple[Architecture, tuple[str, ...]]:
+    """``architecture`` with name, metrics and provenance, and what has to be said about the result."""
+    config = setup.config
+    warnings = [*report.warnings, *setup.terms.warnings, *setup.remarks]
+    if last["entropy"] > UNDECIDED:
+        warnings.append(
+            f"The search has not decided: the mean entropy of the choices is {last['entropy']:.2f} of its maximum at the end "
+            f"(above {UNDECIDED:g}). Run more epochs, or raise --theta-lr."
+        )
+    metrics = {
+        "params": architecture.params, "macs": architecture.macs, "latency": [report.to_dict()],
+        "accuracy": {"data": setup.dataset.name, "split": "test", **tested.to_dict()},
+    }  # fmt: skip
+    provenance = {
+        "space": setup.space.name, "space_options": dict(setup.space.options), "space_sha256": setup.space.fingerprint,
+        "method": config.method, "genotype": notes["genotype"], "seed": config.seed, "target_ms": config.target_ms,
+        "step": setup.schedule.before(setup.schedule.epochs), "data_sha256": setup.dataset.fingerprint,
+        "command": command(setup), "versions": versions(), "warnings": warnings,
+    }  # fmt: skip
+    name = f"{setup.space.name}_{setup.dataset.name.split(':')[0]}_s{config.seed}"
+    return (
+        Architecture(
+            architecture.layers, architecture.input_channels, architecture.resolution, architecture.num_classes,
+            architecture.defaults, name, metrics, provenance,
+        ), tuple(warnings),
+    )  # fmt: skip
