@@ -179,7 +179,7 @@ MUTATIONS: tuple[tuple[Path_, Any, tuple[str, ...]], ...] = (
     (("input", "resolution"), 17.0, ("resolution is 17.0",)),
     (("input", "resolution"), True, ("resolution is True",)),
     (("input", "resolution"), 10**400, ("resolution is 10000",)),
-    (("input", "resolution"), 10**5000, ("resolution is a int too large",)),
+    (("input", "resolution"), 10**5000, ("resolution is int too large",)),
     (("input", "channels"), None, ("input_channels is None",)),
     (("input", "channels"), 4, ("layer 0", "conv", "takes 3 channels but is given 4")),
     (("input", "chanels"), 4, ("input: unknown field 'chanels'", "did you mean 'channels'")),
