@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from dnas.devices import is_first, on_first
 from dnas.errors import RunError
 from dnas.files import sha256
 
@@ -21,6 +23,7 @@ KEEP = 2
 def save(folder: Path, number: int, tree: Any, about: dict[str, Any]) -> None:
     """Write checkpoint ``number`` below ``folder`` and drop all but the newest two. Errors: RunError (a full disk, say).
 
+    Of several processes all call it at the same step: Orbax has them wait for each other, and the first writes.
     Leaves are packed into one array per dtype: a supernet has thousands of small ones, and Orbax takes milliseconds for each.
     """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(tree))]
@@ -29,16 +32,14 @@ def save(folder: Path, number: int, tree: Any, about: dict[str, Any]) -> None:
     packed["about"] = np.frombuffer(words.encode(), np.uint8)
     target = (folder / f"{number:09d}").absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
+        on_first(partial(_make_way, target))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _orbax().save_pytree(target, packed)
     except Exception as problem:  # Orbax wraps the operating system's errors in its own
         shutil.rmtree(target, ignore_errors=True)
         raise RunError(f"{target}: the checkpoint cannot be written ({_first_line(problem)}); earlier ones are kept") from None
-    for old in _numbers(folder)[:-KEEP]:
+    for old in _numbers(folder)[:-KEEP] if is_first() else []:
         shutil.rmtree(folder / f"{old:09d}", ignore_errors=True)
 
 
@@ -67,6 +68,12 @@ def layout(tree: Any) -> str:
     """sha256 of the tree's paths, shapes and dtypes."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return sha256("\n".join(f"{jax.tree_util.keystr(p)} {v.shape} {v.dtype}" for p, v in leaves))
+
+
+def _make_way(target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
 
 
 def _read(target: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from dnas import supernet
+from dnas.devices import settle
 from dnas.gates import Gates
 
 if TYPE_CHECKING:
@@ -64,13 +65,16 @@ def recalibrate(
         stats, _ = _forward(
             net, params, stats, gates, x, y, jnp.ones(y.shape), jnp.bool_(True), jnp.float32(index / (index + 1))
         )
+        settle(stats)
     return stats
 
 
 def accuracy(net: supernet.Net, params: Any, stats: Any, feed: Feed, gates: Gates | None = None) -> Accuracy:
     """Accuracy with running statistics over all images of ``feed``."""
-    still = (jnp.bool_(False), jnp.float32(0))
-    totals = [_forward(net, params, stats, gates, *batch, *still)[1] for batch in feed.evaluation()]
+    still, totals = (jnp.bool_(False), jnp.float32(0)), []
+    for batch in feed.evaluation():
+        totals.append(_forward(net, params, stats, gates, *batch, *still)[1])
+        settle(totals[-1])
     hits, loss, n = (float(v) for v in jnp.stack(totals).sum(0))
     return Accuracy(round(hits), round(n), loss / n)
 

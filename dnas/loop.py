@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from dnas.devices import agree
 from dnas.errors import Interrupted, NotFiniteError
 from dnas.runs import Journal
 
 RUN_AHEAD = 2  # steps that may be under way on the device while the host prepares the next
+GO_ON, SAVE, STOP = 0, 1, 2  # what a process wishes after a step; the largest wish of all is done
 
 
 class Info(NamedTuple):
@@ -67,6 +69,8 @@ def run(
     """
     watcher.begin(phase.name, phase.before(phase.epochs), phase.before(epoch) + step)
     under_way: deque[tuple[int, Info]] = deque()
+    wishes: deque[Any] = deque()  # of several processes, known when the step after which they were made is
+    late = RUN_AHEAD if jax.process_count() > 1 else 0
 
     def settle(at_most: int) -> None:
         while len(under_way) > at_most:
@@ -85,9 +89,12 @@ def run(
                 under_way.append((phase.before(epoch) + number, info))
                 settle(RUN_AHEAD)
                 watcher.advance(phase.name)
-                if interrupted() or journal.save_is_due:
+                wishes.append(agree(STOP if interrupted() else SAVE if journal.save_is_due else GO_ON))
+                wish = int(wishes.popleft()) if len(wishes) > late else GO_ON
+                if wish != GO_ON:
+                    wishes.clear()
                     save(epoch, number + 1)
-                if interrupted():
+                if wish == STOP:
                     raise Interrupted(how_to_resume(journal, f"in epoch {epoch + 1} of the {phase.name}"))
             settle(0)
             state, row = phase.end_epoch(state, epoch)
@@ -96,9 +103,11 @@ def run(
             journal.record(row)
             watcher.row(row)
             epoch, step = epoch + 1, 0
-            if epoch == phase.epochs or interrupted():
+            wishes.clear()
+            wish = int(agree(STOP if interrupted() else GO_ON))
+            if epoch == phase.epochs or wish == STOP:
                 save(epoch, 0)
-            if interrupted():
+            if wish == STOP:
                 raise Interrupted(how_to_resume(journal, f"after epoch {epoch} of the {phase.name}"))
     return state
 

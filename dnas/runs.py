@@ -7,10 +7,12 @@ import itertools
 import json
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dnas import checkpoint
+from dnas.devices import on_first
 from dnas.errors import RunError
 from dnas.files import dump_json, kind, one_line, read_json, shown, write_text
 
@@ -18,6 +20,7 @@ from dnas.files import dump_json, kind, one_line, read_json, shown, write_text
 class Journal:
     """What a run remembers: in memory, and in ``folder`` unless that is None.
 
+    All of several processes remember and read, and call the methods at the same points; the first of them writes.
     ``history``: one dict per epoch. Files: ``config.json``, ``history.jsonl``, ``checkpoint/``.
     """
 
@@ -30,22 +33,7 @@ class Journal:
     @classmethod
     def create(cls, out: str | None, name: str, checkpoint_s: float) -> Journal:
         """A new run folder: ``out``, or ``runs/NAME-DATE-TIME``. Errors: RunError if it is not empty, or not writable."""
-        plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]  # whatever the name holds, the folder stays below runs/
-        folder = Path(out) if out else Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
-        try:
-            if not out:
-                return cls(_made(folder), checkpoint_s)
-            if kind(folder) in ("file", "other"):
-                raise RunError(f"--out {folder} is a file; expected a folder that is new or empty: choose another name")
-            if kind(folder) and any(folder.iterdir()):
-                raise RunError(
-                    f"--out {folder} exists and is not empty; choose a new folder, or continue it by --resume {folder}"
-                )
-            folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as problem:  # ValueError: a null character
-            reason = getattr(problem, "strerror", None) or one_line(problem)
-            raise RunError(f"--out {folder}: cannot be made ({reason}); choose another folder") from None
-        return cls(folder, checkpoint_s)
+        return cls(Path(on_first(partial(_new_folder, out, name))), checkpoint_s)
 
     @classmethod
     def resume(cls, folder: Path, checkpoint_s: float) -> Journal:
@@ -63,7 +51,7 @@ class Journal:
         for number, row in enumerate(journal.history, 1):
             if not isinstance(row, dict) or not isinstance(row.get("phase"), str):
                 raise RunError(f"{path}: row {number} is {shown(row)}; expected an object with a text field 'phase'; {advice}")
-        journal._write_history()
+        on_first(journal._write_history)
         return journal
 
     def about(self) -> dict[str, Any] | None:
@@ -89,19 +77,42 @@ class Journal:
         """Append one row to the history. Errors: RunError."""
         self.history.append(row)
         if self.folder:
-            try:
-                with open(self.folder / "history.jsonl", "a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(row, allow_nan=False) + "\n")
-            except OSError as problem:
-                raise RunError(f"{self.folder / 'history.jsonl'}: cannot be written ({problem.strerror})") from None
+            on_first(partial(_append, self.folder / "history.jsonl", row))
 
     def write_json(self, name: str, value: Any) -> None:
         if self.folder:
-            write_text(self.folder / name, dump_json(value))
+            on_first(partial(write_text, self.folder / name, dump_json(value)))
 
     def _write_history(self) -> None:
         if self.folder and kind(self.folder / "history.jsonl"):
             write_text(self.folder / "history.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in self.history))
+
+
+def _new_folder(out: str | None, name: str) -> str:
+    """The path of a new run folder, as ``Journal.create`` has it."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]  # whatever the name holds, the folder stays below runs/
+    folder = Path(out) if out else Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        if not out:
+            return str(_made(folder))
+        if kind(folder) in ("file", "other"):
+            raise RunError(f"--out {folder} is a file; expected a folder that is new or empty: choose another name")
+        if kind(folder) and any(folder.iterdir()):
+            raise RunError(f"--out {folder} exists and is not empty; choose a new folder, or continue it by --resume {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as problem:  # ValueError: a null character
+        reason = getattr(problem, "strerror", None) or one_line(problem)
+        raise RunError(f"--out {folder}: cannot be made ({reason}); choose another folder") from None
+    return str(folder)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """One more line of a JSON Lines file. Errors: RunError."""
+    try:
+        with open(path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row, allow_nan=False) + "\n")
+    except OSError as problem:
+        raise RunError(f"{path}: cannot be written ({problem.strerror})") from None
 
 
 def read_config(folder: str) -> dict[str, Any]:

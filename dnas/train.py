@@ -84,7 +84,7 @@ class TrainPhase:
             "phase": self.name, "epoch": epoch + 1,
             "train_loss": float(sums["loss"]) / n, "train_accuracy": float(sums["hits"]) / n,
         }  # fmt: skip
-        return state._replace(sums=_zero_sums()), row
+        return state._replace(sums=replicate(self.mesh, _zero_sums())), row
 
     @cached_property
     def _program(self) -> Any:

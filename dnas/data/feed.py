@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float32
 
 from dnas.data import checks
@@ -17,6 +18,7 @@ from dnas.data.arraytypes import Indices
 from dnas.data.augment import AUGMENTATIONS, Batch, Numbers, Recipe, prepare
 from dnas.data.dataset import Split
 from dnas.data.lookahead import LookAhead
+from dnas.devices import from_rows, own_rows, replicate
 from dnas.errors import DataError, nearest
 
 Mask = Float32[Array, "b"]
@@ -25,9 +27,9 @@ Mask = Float32[Array, "b"]
 class _Resident:
     """Images on the device, and the array they came from (held, so that its id stays its own)."""
 
-    def __init__(self, source: np.ndarray) -> None:
+    def __init__(self, source: np.ndarray, mesh: Mesh | None) -> None:
         self.source = source
-        self.array = jnp.asarray(source)
+        self.array = jnp.asarray(source) if mesh is None else replicate(mesh, source)
 
 
 _residents: weakref.WeakValueDictionary[int, _Resident] = weakref.WeakValueDictionary()
@@ -53,6 +55,8 @@ class Feed:
         seed: 0..2**32-1.
         shuffle: False feeds the images in their order, every epoch.
         dtype: of the images.
+        mesh: devices of several processes over which batches are split. All processes ask for the same batches; each
+            reads its own images alone, and an image is augmented as it would be in one process.
 
     Raises:
         DataError: the split is empty or does not fit the network, or an option is unknown.
@@ -75,6 +79,7 @@ class Feed:
         seed: int = 0,
         shuffle: bool = True,
         dtype: Any = "float32",
+        mesh: Mesh | None = None,
     ) -> None:
         if len(split) == 0:
             raise DataError("the split has no images; give it a larger fraction of the training images")
@@ -91,13 +96,15 @@ class Feed:
         self._seed = checks.seed(seed)
         self._key = jax.random.key(np.uint32(self._seed))
         self._shuffle = shuffle
+        self._mesh = mesh
         self._orders: dict[int, Indices] = {}
         self._resident: _Resident | None = None
         self._ahead: LookAhead | None = None
         if isinstance(split.store, np.ndarray):
-            self._resident = _put(split.store)
+            self._resident = _put(split.store, mesh)
         else:
-            self._ahead = LookAhead(split.store, lambda step: split.indices[self.positions(step)])
+            own = own_rows(mesh, self.batch_size)
+            self._ahead = LookAhead(split.store, lambda step: split.indices[self.positions(step)[own]])
 
     def batch(self, step: int) -> tuple[Batch, Numbers]:
         """Batch number ``step``, counted from 0 over all epochs.
@@ -131,16 +138,18 @@ class Feed:
         """All images of the split once, in order, without augmentation, in batches of one size.
 
         Args:
-            batch_size: that of the feed if not given; it is not reduced to the size of the split.
+            batch_size: that of the feed if not given; it is not reduced to the size of the split, and raised to the next
+                number that a mesh divides.
 
         Yields:
             x and y as in ``batch``, and mask ``f32[b]``: 1 for an image, 0 for the padding of the last batch.
         """
         size = self.batch_size if batch_size is None else _positive("batch_size", batch_size)
-        return self._evaluation(size)
+        share = self._mesh.size if self._mesh else 1
+        return self._evaluation(-(-size // share) * share)
 
     def _evaluation(self, size: int) -> Iterator[tuple[Batch, Numbers, Mask]]:
-        count = -(-len(self.split) // size)
+        count, own = -(-len(self.split) // size), own_rows(self._mesh, size)
 
         def positions(number: int) -> Indices:  # the padding repeats the last image
             return np.minimum(np.arange(number * size, (number + 1) * size), len(self.split) - 1)
@@ -148,7 +157,7 @@ class Feed:
         def plan(number: int) -> Indices | None:  # padding is not decoded
             if number >= count:
                 return None
-            return self.split.indices[number * size : (number + 1) * size]
+            return self.split.indices[np.unique(positions(number)[own])]
 
         store = self.split.store
         ahead = None if isinstance(store, np.ndarray) else LookAhead(store, plan)
@@ -157,18 +166,23 @@ class Feed:
             images = None
             if ahead is not None:
                 images = ahead.get(number)
-                images = np.concatenate([images, np.repeat(images[-1:], size - len(images), axis=0)])
+                images = np.concatenate([images, np.repeat(images[-1:], own.stop - own.start - len(images), axis=0)])
             x, y = self._prepare(images, positions(number), 0, recipe)
-            yield x, y, jnp.asarray(np.arange(number * size, (number + 1) * size) < len(self.split), jnp.float32)
+            mask = np.asarray(np.arange(number * size, (number + 1) * size) < len(self.split), np.float32)
+            yield x, y, jnp.asarray(from_rows(self._mesh, mask[own], size))
 
     def _prepare(self, images: Any, positions: Indices, step: int, recipe: Recipe) -> tuple[Batch, Numbers]:
+        mesh, count = self._mesh, len(positions)
+        own = positions[own_rows(mesh, count)]
         indices = None
         if self._resident is not None:
-            images, indices = self._resident.array, self.split.indices[positions]
+            images, indices = self._resident.array, from_rows(mesh, self.split.indices[own], count)
+        else:
+            images = from_rows(mesh, images, count)
         return prepare(
             images,
             indices,
-            self.split.labels[positions],
+            from_rows(mesh, self.split.labels[own], count),
             self._mean,
             self._std,
             self._key,
@@ -177,11 +191,11 @@ class Feed:
         )
 
 
-def _put(images: np.ndarray) -> _Resident:
-    """The images on the device, shared by all feeds that use the same array; freed with the last of them."""
+def _put(images: np.ndarray, mesh: Mesh | None) -> _Resident:
+    """The images on the devices, shared by all feeds that use the same array; freed with the last of them."""
     resident = _residents.get(id(images))
     if resident is None:
-        resident = _residents[id(images)] = _Resident(images)
+        resident = _residents[id(images)] = _Resident(images, mesh)
     return resident
 
 

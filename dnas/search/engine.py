@@ -19,7 +19,7 @@ from dnas import gates as gates_lib
 from dnas import supernet
 from dnas.config import SearchConfig, complete, with_recipe
 from dnas.data import Dataset, Feed, Splits, split
-from dnas.devices import data_mesh, replicate, split_batch
+from dnas.devices import data_mesh, replicate, shared_mesh, split_batch
 from dnas.errors import ConfigError
 from dnas.gates import Logits
 from dnas.latency.table import LatencyTable
@@ -117,7 +117,7 @@ def feed(config: SearchConfig, space: Space, dataset: Dataset, part: Any, augmen
     assert config.batch_size is not None
     return Feed(
         part, batch_size=config.batch_size, resolution=space.resolution, channels=space.input_channels,
-        mean=dataset.mean, std=dataset.std, augment=augment, seed=config.seed,
+        mean=dataset.mean, std=dataset.std, augment=augment, seed=config.seed, mesh=shared_mesh(),
     )  # fmt: skip
 
 
@@ -254,7 +254,7 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
             f"--target-ms {config.target_ms:g} is out of reach: on {lut.device} the networks of {space.name} take "
             f"{fastest:.4g} to {slowest:.4g} ms"
         )
-    config = dataclasses.replace(config, devices=mesh.size if mesh else 1)
+    config = dataclasses.replace(config, devices=mesh.size if mesh else 1, distributed=jax.process_count() > 1)
     if config.objective == "mul-log" and fastest <= 1e-3:
         raise ConfigError(
             f"--objective mul-log takes the logarithm of microseconds, and {space.name} has networks of "

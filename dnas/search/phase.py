@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from dnas import derive, gates
+from dnas.devices import replicate
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.loop import Info
 from dnas.ops import SkipOp
@@ -50,7 +51,7 @@ class SearchPhase:
             "argmax_accuracy": found.top1, "argmax_loss": found.loss,
             **describe(setup, logits, genotype),
         }  # fmt: skip
-        return state._replace(sums=zero_sums()), row
+        return state._replace(sums=replicate(setup.mesh, zero_sums())), row
 
 
 def measure(setup: Setup, state: State, genotype: Genotype) -> Accuracy:

@@ -47,7 +47,10 @@ def config_json(setup: Setup) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Versions, and the devices and cores on which results are the same byte for byte."""
     device = jax.local_devices()[0]
-    return {**versions(), "platform": device.platform, "device": device.device_kind, "cores": os.cpu_count()}
+    return {
+        **versions(), "platform": device.platform, "device": device.device_kind, "cores": os.cpu_count(),
+        "processes": jax.process_count(),
+    }  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -57,12 +60,13 @@ def versions() -> dict[str, str]:
     return {"dnas": __version__, "python": platform.python_version(), **names}
 
 
-def elsewhere(then: Any) -> tuple[str, ...]:
-    """A sentence if a run is resumed on another machine than it began on."""
-    now = machine()
-    changed = (
-        [f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v] if isinstance(then, dict) else ["unknown"]
-    )
+def elsewhere(body: dict[str, Any], devices: int | None) -> tuple[str, ...]:
+    """A sentence if a run with the ``config.json`` ``body`` is resumed on another machine than it began on, or ``devices``."""
+    then, now = body.get("machine"), machine() | {"devices": devices}
+    changed = ["unknown"]
+    if isinstance(then, dict):
+        then = {"processes": 1, **then, "devices": body["search"].get("devices")}
+        changed = [f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v]
     if not changed:
         return ()
     return (f"Resumed elsewhere than it began ({', '.join(changed)}): the result may differ in rounding.",)

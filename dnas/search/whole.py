@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dnas.arch import Architecture
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.data import load as load_data
-from dnas.devices import replicate
+from dnas.devices import is_first, on_first, replicate, start
 from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.files import kind, write_bytes
@@ -76,7 +77,8 @@ def run(
 
     Arguments: objects, or what the command takes in their place; ``out``: run folder to write (True: runs/<unique name>, as
     the command; None: no files); ``progress``: print summary, progress and result; ``options``: the fields of
-    ``dnas.config.SearchConfig`` (``target_ms=``, ``epochs=``, ``seed=``, ...).
+    ``dnas.config.SearchConfig`` (``target_ms=``, ``epochs=``, ``seed=``, ...). Several processes that have called
+    ``jax.distributed.initialize``, or give ``distributed=True``, share each batch; all return the result.
     Errors: ConfigError, SpaceError, LatencyError, DataError, NotFiniteError, RunError, Interrupted.
     """
     known = {f.name for f in dataclasses.fields(SearchConfig)} - {"resume"}
@@ -88,8 +90,11 @@ def run(
     folder = os.fspath(out) if isinstance(out, str | os.PathLike) else None
     if options.get("data_dir") is not None:
         options["data_dir"] = os.fspath(options["data_dir"])
-    console = Console(progress)
-    setup = _load(SearchConfig(**{**options, **names, "out": folder}), **given)
+    config = SearchConfig(**{**options, **names, "out": folder})
+    if config.distributed:
+        start()
+    console = Console(progress and is_first())
+    setup = _load(config, **given)
     journal = Journal(None)
     if out:
         name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{setup.config.seed}"
@@ -105,12 +110,16 @@ def resume(
     lut: LatencyTable | None = None,
     data: Dataset | None = None,
     progress: bool = True,
+    distributed: bool = False,
 ) -> SearchResult:
     """Continue an interrupted run; it ends with the result of an uninterrupted one.
 
-    Arguments: the run's folder; ``space``, ``lut``, ``data`` if the run was given these as objects.
+    Arguments: the run's folder; ``space``, ``lut``, ``data`` if the run was given these as objects; ``distributed``: join the
+    other processes, which must see the same folder. Their number may be another than before.
     Errors: RunError where its inputs have changed since, and those of ``run``.
     """
+    if distributed:
+        start()
     where = Path(folder)
     body = read_config(os.fspath(folder))
     if kind(where / "architecture.json"):
@@ -125,15 +134,16 @@ def resume(
     if extra := sorted(set(body["search"]) - fields):
         raise RunError(f"{where / 'config.json'}: unknown option {extra[0]!r}; it was written by another version of dnas")
     config = SearchConfig(**body["search"])
-    if config.devices and config.devices > jax.local_device_count():
+    several = jax.process_count() > 1
+    if several or (config.devices and config.devices > jax.local_device_count()):
         config = dataclasses.replace(config, devices=None)  # the result is the same but for rounding, and is said to be so
     setup = _load(config, **{k: getattr(config, k) if v is None else v for k, v in given.items()})
     now = record.config_json(setup)["inputs"]
     for name, then in body.get("inputs", {}).items():
         if now.get(name) != then:
             raise RunError(f"--resume {folder}: {name} has changed since the run began ({then} -> {now.get(name)})")
-    setup = dataclasses.replace(setup, remarks=record.elsewhere(body.get("machine")))
-    console = Console(progress)
+    setup = dataclasses.replace(setup, remarks=record.elsewhere(body, setup.config.devices))
+    console = Console(progress and is_first())
     console.note(f"Resuming {where}")
     return _announce_and_finish(setup, Journal.resume(where, config.checkpoint_s), console)
 
@@ -186,8 +196,8 @@ def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
         warnings, journal.folder, setup.space, state.params, stats,
     )  # fmt: skip
     if result.folder:
-        _draw(result, result.folder, console)
-        architecture.save(result.folder / "architecture.json")  # last: its presence says that the run is finished
+        on_first(partial(_draw, result, result.folder, console))
+        on_first(partial(architecture.save, result.folder / "architecture.json"))  # last: it says that the run is finished
     console.result(result)
     return result
 
