@@ -22,7 +22,8 @@ from dnas import devices
 from dnas.config import SearchConfig
 from dnas.data import Split
 from dnas.data.feed import Feed
-from dnas.search import init, prepare, step
+from dnas.errors import ConfigError
+from dnas.search import init, prepare, record, step
 
 TESTS = Path(__file__).parent
 WAIT_S = 240  # a hang ends here
@@ -149,6 +150,23 @@ def test_two_processes_make_the_steps_and_batches_of_one(tmp_path):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
         np.testing.assert_allclose(first[name], wanted, rtol=1e-5, atol=1e-5, err_msg=name)
     assert all(len(r) < 23 for r in reads) and reads[0] | reads[1] == set(range(2, 25))
+
+
+def test_a_batch_that_all_devices_cannot_share_and_a_number_of_them_are_refused(monkeypatch):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
+    monkeypatch.setattr(devices, "shared_mesh", lambda: mesh)
+    assert devices.data_mesh(8) is mesh and devices.data_mesh(8, 4) is mesh
+    with pytest.raises(ConfigError, match=r"the 4 devices of the .* processes do not divide batches of 6; .*--batch-size"):
+        devices.data_mesh(6)
+    with pytest.raises(ConfigError, match="--devices 2: several processes use all their devices, here 4"):
+        devices.data_mesh(8, 2)
+
+
+def test_a_run_resumed_on_other_processes_or_devices_says_so():
+    before = {k: v for k, v in record.machine().items() if k != "processes"}  # as written before there were several
+    assert record.elsewhere({"machine": before, "search": {"devices": 4}}, 4) == ()
+    (words,) = record.elsewhere({"machine": before | {"processes": 2}, "search": {"devices": 4}}, 1)
+    assert "(processes 2 -> 1, devices 4 -> 1): the result may differ in rounding" in words
 
 
 @pytest.fixture(scope="module")
