@@ -1,0 +1,164 @@
+"""Step time, memory and compilation of supernet and networks, side by side, each case in a process of its own.
+
+    python -m benchmarks.supernet                    every workload of this machine; an hour or more on two cores
+    python -m benchmarks.supernet soft paths         some of them (see WORKLOADS)
+
+Sides of one workload take turns, a step each, so that a busy machine slows all of them; medians over the turns, with the
+interquartile range. All processes have the same settings (huge pages for malloc). ``peak`` is a process's largest resident size
+after the compilation, ``temp`` what XLA reserves for one step beside parameters. Results are written to
+benchmarks/results/supernet-PLATFORM.json after every workload; one that is there is not run again.
+PyTorch is needed for its side only: pip install torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine
+from benchmarks.supernet.case import Case
+
+RESULTS = Path(__file__).parents[1] / "results"
+SETTINGS = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+SOFT, SAMPLED, FIXED = Case(), Case(mode="sampled", batch=128), Case(mode="fixed", batch=128)
+TORCH = dataclasses.replace(SOFT, side="torch")
+
+
+def _with(case: Case, **changes: Any) -> Case:
+    return dataclasses.replace(case, **changes)
+
+
+# name: (turns, cases); the first case is what the others are compared with
+WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
+    "soft": (9, (SOFT, TORCH, _with(TORCH, layout="nchw"))),
+    "soft-options": (7, (SOFT, TORCH, _with(SOFT, remat=True), _with(SOFT, compute="bfloat16"))),
+    "paths": (
+        9,
+        (SAMPLED, FIXED, _with(SAMPLED, paths=2), _with(SAMPLED, side="torch"), _with(FIXED, side="torch")),
+    ),
+    "candidates": (9, (_with(SAMPLED, candidates=18), _with(SAMPLED, candidates=3))),
+    "large": (5, tuple(_with(c, space="fbnet", batch=8) for c in (SAMPLED, FIXED, _with(SAMPLED, side="torch")))),
+    "soft-large": (3, tuple(_with(c, space="fbnet", batch=4) for c in (_with(SOFT, remat=True), TORCH))),
+    "idiomatic": (2, (SOFT, Case(side="flax"))),
+    "torch-compile": (5, (SOFT, TORCH, _with(TORCH, compiler="compile"))),
+}
+
+
+class Worker:
+    """A process that runs one case."""
+
+    def __init__(self, case: Case, cache: str):
+        environment = os.environ | SETTINGS | {"JAX_COMPILATION_CACHE_DIR": cache}
+        self.case = case
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.supernet.worker", case.to_json()], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        self.start = self._answer()
+        self.seconds: list[float] = []
+
+    def _answer(self) -> Any:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.case} ({self.case.workload}) ended with code {self.process.wait()}")
+        return json.loads(line)
+
+    def _tell(self, words: str) -> Any:
+        assert self.process.stdin
+        self.process.stdin.write(words + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def turn(self) -> None:
+        self.seconds += self._tell("step 1")["seconds"]
+
+    def result(self) -> dict[str, Any]:
+        end = self._tell("end")
+        self.process.wait()
+        low, middle, high = statistics.quantiles(self.seconds, n=4) if len(self.seconds) > 1 else self.seconds * 3
+        return {
+            "case": dataclasses.asdict(self.case), "name": str(self.case), "steps": len(self.seconds),
+            "step_s": middle, "step_s_quartiles": [low, high], "step_s_least": min(self.seconds),
+            "images_per_s": self.case.batch / middle, **self.start, **end,
+        }  # fmt: skip
+
+
+@contextmanager
+def workers(cases: tuple[Case, ...], cache: str) -> Iterator[list[Worker]]:
+    """One process per case, started one after the other; none outlives the block."""
+    started: list[Worker] = []
+    try:
+        for case in cases:
+            print(f"  starting {case}", flush=True)
+            started.append(Worker(case, cache))
+        yield started
+    finally:
+        for worker in started:
+            worker.process.kill()
+
+
+def measure(turns: int, cases: tuple[Case, ...]) -> dict[str, Any]:
+    """Rows for ``cases``, in turns. Cold and warm start of the first case's programs come with its row."""
+    with tempfile.TemporaryDirectory() as cache:
+        load = os.getloadavg()[0]
+        with workers(cases, cache) as running:
+            for _ in range(turns):
+                for worker in running:
+                    worker.turn()
+            rows = [w.result() for w in running]
+        with workers(cases[:1], cache) as again:
+            rows[0]["warm_prepare_s"] = again[0].start["prepare_s"]
+    ratios = {r["name"]: r["step_s"] / rows[0]["step_s"] for r in rows[1:]}
+    return {"workload": cases[0].workload, "turns": turns, "load_before": load, "rows": rows, "time_of_first_times": ratios}
+
+
+def table(body: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = [
+        "| workload | case | step (quartiles) | images/s | temp | process peak | n |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for found in body["workloads"].values():
+        for row in found["rows"]:
+            low, high = row["step_s_quartiles"]
+            temp = f"{row['temp_bytes'] / 1e9:.2f} GB" if "temp_bytes" in row else "-"
+            lines.append(
+                f"| {found['workload']} | {row['name']} | {row['step_s']:.3f} s ({low:.3f}-{high:.3f}) | "
+                f"{row['images_per_s']:.0f} | {temp} | {row['peak_bytes'] / 1e9:.2f} GB | {row['steps']} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(WORKLOADS)
+    if unknown := [n for n in names if n not in WORKLOADS]:
+        print(f"unknown workload {unknown[0]!r}; expected some of: {', '.join(WORKLOADS)}", file=sys.stderr)
+        raise SystemExit(2)
+    platform = "gpu" if Path("/dev/nvidia0").exists() else "cpu"
+    path = RESULTS / f"supernet-{platform}.json"
+    body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
+    torch = next((d.version for d in metadata.distributions() if d.metadata["Name"] == "torch"), None)
+    body["machine"] = machine() | {"torch": torch, "settings": SETTINGS}
+    for name in names:
+        if name in body["workloads"]:
+            continue
+        print(name, flush=True)
+        body["workloads"][name] = measure(*WORKLOADS[name]) | {"date": time.strftime("%Y-%m-%d")}
+        path.write_text(json.dumps(body, indent=1) + "\n")
+    print(table(body))
+
+
+if __name__ == "__main__":
+    main()
