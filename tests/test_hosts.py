@@ -45,7 +45,7 @@ class Lazy:
         return self.pixels[indices]
 
     def take(self, indices):
-        raise NotImplementedError
+        return Lazy(self.pixels[indices])
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def _with(case: Case, **changes: Any) -> Case:
 
 # name: (turns, cases); the first case is what the others are compared with
 WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
+    "alone": (9, (SOFT,)),
     "soft": (9, (SOFT, TORCH, _with(TORCH, layout="nchw"))),
     "soft-options": (7, (SOFT, TORCH, _with(SOFT, remat=True), _with(SOFT, compute="bfloat16"))),
     "paths": (
@@ -145,6 +147,11 @@ def main() -> None:
     names = sys.argv[1:] or list(WORKLOADS)
     if unknown := [n for n in names if n not in WORKLOADS]:
         print(f"unknown workload {unknown[0]!r}; expected some of: {', '.join(WORKLOADS)}", file=sys.stderr)
+        raise SystemExit(2)
+    if not find_spec("torch") and any(c.side == "torch" for n in names for c in WORKLOADS[n][1]):
+        print(
+            "PyTorch is not installed; expected it for the workloads that compare with it: pip install torch", file=sys.stderr
+        )
         raise SystemExit(2)
     platform = "gpu" if Path("/dev/nvidia0").exists() else "cpu"
     path = RESULTS / f"supernet-{platform}.json"

@@ -53,8 +53,10 @@ class Case:
         return space if self.candidates == 9 else _with(space, CANDIDATES[self.candidates])
 
     def chosen(self, space: Space) -> dict[str, list[int]]:
-        """Per choice, the indices of ``paths`` candidates: ``path`` first, then those that follow."""
-        found = {}
+        """Per choice, the indices of ``paths`` candidates: ``path`` first, then those that follow; none in soft mode."""
+        found: dict[str, list[int]] = {}
+        if self.mode == "soft":
+            return found
         for name, choice in space.choices.items():
             first = list(choice.labels).index(self.path)
             found[name] = [(first + j) % len(choice.labels) for j in range(self.paths)]

@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
 from benchmarks.supernet.case import Case
+from benchmarks.supernet.jax_common import device_peak, random_batch
 from dnas.ops import Op
 from dnas.ops import primitives as p
 
@@ -73,11 +73,7 @@ class Side:
 
     def __init__(self, case: Case):
         assert case.mode == "soft" and not case.remat and case.compute == "float32"
-        space = case.build()
-        shape = (case.batch, space.resolution, space.resolution, 3)
-        rng = np.random.default_rng(0)
-        labels = rng.integers(space.num_classes, size=case.batch).astype(np.int32)
-        self.batch = (jnp.asarray(rng.normal(size=shape), jnp.float32), jnp.asarray(labels))
+        self.batch = random_batch(case)
         graph, params, rest = nnx.split(SuperNet(case, nnx.Rngs(0)), nnx.Param, ...)  # type: ignore[misc]
         optimiser = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-3, momentum=0.9))
         self.parameters = sum(v.size for v in jax.tree.leaves(params)) - params["theta"].size
@@ -85,7 +81,7 @@ class Side:
 
         def step(state: Any, x: jax.Array, y: jax.Array) -> Any:
             def losses(params: Any) -> Any:
-                net = nnx.merge(graph, params, state[1])
+                net = nnx.merge(graph, params, state[1], copy=True)
                 loss = optax.softmax_cross_entropy_with_integer_labels(net(x), y).mean()
                 return loss, nnx.split(net, nnx.Param, ...)[2]  # type: ignore[misc]
 
@@ -109,5 +105,4 @@ class Side:
         return float(loss)
 
     def device_peak(self) -> int | None:
-        stats = jax.local_devices()[0].memory_stats()
-        return stats["peak_bytes_in_use"] if stats else None
+        return device_peak()

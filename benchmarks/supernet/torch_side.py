@@ -92,7 +92,9 @@ class SuperNet(nn.Module):
             self.layers.append(
                 SuperBlock(ops) if name else Block(ops[(only or {}).get(slot.choices[0], 0) if slot.choices else 0])
             )
-        self.theta = nn.ParameterDict({_key(n): torch.zeros(len(space.choices[n].options)) for n in space.choices if not only})
+        self.theta = nn.ParameterDict(
+            {_key(n): torch.zeros(len(space.choices[n].options)) for n in space.choices if only is None}
+        )
 
     def forward(self, x: torch.Tensor, paths: dict[str, list[int]] | None) -> torch.Tensor:
         for name, layer in zip(self.names, self.layers, strict=True):

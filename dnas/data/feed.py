@@ -32,7 +32,7 @@ class _Resident:
         self.array = jnp.asarray(source) if mesh is None else replicate(mesh, source)
 
 
-_residents: weakref.WeakValueDictionary[int, _Resident] = weakref.WeakValueDictionary()
+_residents: weakref.WeakValueDictionary[tuple[int, Mesh | None], _Resident] = weakref.WeakValueDictionary()
 
 
 class Feed:
@@ -193,9 +193,10 @@ class Feed:
 
 def _put(images: np.ndarray, mesh: Mesh | None) -> _Resident:
     """The images on the devices, shared by all feeds that use the same array; freed with the last of them."""
-    resident = _residents.get(id(images))
+    place = (id(images), mesh)
+    resident = _residents.get(place)
     if resident is None:
-        resident = _residents[id(images)] = _Resident(images, mesh)
+        resident = _residents[place] = _Resident(images, mesh)
     return resident
 
 
