@@ -106,7 +106,7 @@ def test_feeds_share_the_images_on_the_device_and_free_them():
     parts = split(data)
     first, second = feed(data, parts.weights), feed(data, parts.architecture)
     assert first._resident is second._resident
-    key = id(data.train.store)
+    key = (id(data.train.store), None)
     assert key in feed_module._residents
     del first, second
     gc.collect()
