@@ -76,18 +76,14 @@ def depthwise(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"], stride:
 
 def _depthwise_fwd(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads):  # type: ignore[no-untyped-def]
     padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
-    return _shift_add(padded, kernel, stride), (padded, kernel)
+    return shift_add(padded, kernel, stride), (padded, kernel)
 
 
 def _depthwise_bwd(stride: int, pads: Pads, saved: tuple[jax.Array, jax.Array], dy: jax.Array):  # type: ignore[no-untyped-def]
     padded, kernel = saved
-    sizes = [n - before - after for n, (before, after) in zip(padded.shape[1:3], pads, strict=True)]
-    k, zero = kernel.shape[0], jnp.zeros((), dy.dtype)
-    spread = [(0, 0, 0)]
-    for (before, _), n, out in zip(pads, sizes, dy.shape[1:3], strict=True):
-        low = k - 1 - before
-        spread.append((low, n + k - 1 - low - ((out - 1) * stride + 1), stride - 1))
-    dx = _shift_add(lax.optimization_barrier(lax.pad(dy, zero, (*spread, (0, 0, 0)))), kernel[::-1, ::-1], 1)
+    sizes = tuple(n - before - after for n, (before, after) in zip(padded.shape[1:3], pads, strict=True))
+    k = kernel.shape[0]
+    dx = shift_add(lax.optimization_barrier(spread(dy, k, stride, pads, sizes)), kernel[::-1, ::-1], 1)
     # the barriers keep XLA from computing neighbours again in each of the k * k reads
     return lax.optimization_barrier(dx), _kernel_gradient(padded, dy, k, stride).astype(kernel.dtype)
 
@@ -95,14 +91,25 @@ def _depthwise_bwd(stride: int, pads: Pads, saved: tuple[jax.Array, jax.Array], 
 depthwise.defvjp(_depthwise_fwd, _depthwise_bwd)
 
 
-def _shift_add(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def spread(dy: jax.Array, k: int, stride: int, pads: Pads, sizes: tuple[int, ...]) -> jax.Array:
+    """``dy`` with zeros between and around: its convolution with the flipped kernel is the gradient of the input."""
+    edges = [(0, 0, 0)]
+    for (before, _), n, out in zip(pads, sizes, dy.shape[1:3], strict=True):
+        low = k - 1 - before
+        edges.append((low, n + k - 1 - low - ((out - 1) * stride + 1), stride - 1))
+    return lax.pad(dy, jnp.zeros((), dy.dtype), (*edges, (0, 0, 0)))
+
+
+def shift_add(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Depthwise convolution of a padded map: a sum of k * k shifted products."""
     k = kernel.shape[0]
     height, width = ((n - k) // stride + 1 for n in x.shape[1:3])
-    windows = (_window(x, i, j, height, width, stride) * per_channel(kernel[i, j], x) for i in range(k) for j in range(k))
+    windows = (window(x, i, j, height, width, stride) * per_channel(kernel[i, j], x) for i in range(k) for j in range(k))
     return sum(windows)  # type: ignore[return-value]
 
 
-def _window(x: jax.Array, i: int, j: int, height: int, width: int, stride: int) -> jax.Array:
+def window(x: jax.Array, i: int, j: int, height: int, width: int, stride: int) -> jax.Array:
+    """The pixels of ``x`` that tap (i, j) of a kernel meets."""
     return x[..., i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride, :]
 
 
@@ -123,7 +130,7 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
         image, strip = index // strips * images, index % strips * rows
         part = lax.dynamic_slice(x, (image, strip * stride, 0, 0), (images, reach, *x.shape[2:])).astype(dtype)
         gradient = lax.dynamic_slice(dy, (image, strip, 0, 0), (images, rows, width, channels)).astype(dtype)
-        shifts = (_window(part, i, j, rows, width, stride) for i in range(k) for j in range(k))
+        shifts = (window(part, i, j, rows, width, stride) for i in range(k) for j in range(k))
         return tuple(total + window * gradient for total, window in zip(sums, shifts, strict=True))
 
     zeros = tuple(jnp.zeros((images, rows, width, channels), dtype) for _ in range(k * k))
@@ -133,4 +140,9 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
 
 def block_size(count: int, bytes_each: int) -> int:
     """The largest divisor of ``count`` whose share of accumulators stays in a second-level cache; at least 1."""
-    return max((d for d in range(1, count + 1) if count % d == 0 and d * bytes_each <= ACCUMULATOR_BYTES), default=1)
+    return divisor(count, ACCUMULATOR_BYTES // bytes_each)
+
+
+def divisor(count: int, limit: int) -> int:
+    """The largest divisor of ``count`` up to ``limit``; at least 1."""
+    return max((d for d in range(1, min(count, limit) + 1) if count % d == 0), default=1)

@@ -2,7 +2,8 @@
 
 Candidates read the same input, so their expansions are one matrix product with one BN, their depthwise convolutions one
 per kernel size, and their last BNs one. Every channel sees exactly what it sees when candidates run one by one; parameters and
-statistics keep their places (candidate, primitive).
+statistics keep their places (candidate, primitive). Training on a CPU goes by blocks of images (``blocked``), everything else
+by operations on whole maps.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from dnas.arch import Defaults
-from dnas.layers.conv import conv, padding_of, per_channel, shuffle
-from dnas.layers.norm import batch_norm
+from dnas.layers.blocked import Spec, Weights, blocked, input_moments
+from dnas.layers.conv import Pads, conv, padding_of, per_channel, shuffle
+from dnas.layers.norm import batch_norm, moved
 from dnas.ops import InvertedResidualOp, Op
 
 Tree = dict[str, Any]
@@ -54,61 +57,129 @@ def mixture(
 ) -> tuple[Float[Array, "n p q o"], Tree]:
     """sum_i gates[i] * candidate_i(x), and the new statistics {label: {primitive: {mean, var}}}.
 
-    ``gates``: per label, broadcastable to the output (shape [] or [n, 1, 1, 1]).
+    ``members``: from ``fusible``, or one alone. ``gates``: per label, broadcastable to the output (shape [] or [n, 1, 1, 1]).
     """
-    new: Tree = {m.label: {} for m in members}
-
-    def norm(group: Sequence[Member], name: str, y: jax.Array, act: str | None) -> jax.Array:
-        """One BN over the channels of all of ``group``, in order."""
-        wide = {k: jnp.concatenate([params[m.label][name][k] for m in group]) for k in ("scale", "bias")}
-        wide |= {k: jnp.concatenate([stats[m.label][name][k] for m in group]) for k in ("mean", "var")}
-        y, mean, var = batch_norm(y, **wide, act=act, eps=defaults.bn_eps, train=train, momentum=momentum)
-        sizes = [params[m.label][name]["scale"].shape[0] for m in group]
-        for m, own_mean, own_var in zip(group, lax.split(mean, sizes), lax.split(var, sizes), strict=True):
-            new[m.label][name] = {"mean": own_mean, "var": own_var}
-        return y
-
-    def biased(group: Sequence[Member], name: str, y: jax.Array) -> jax.Array:
-        if not group[0].op.bias:
-            return y
-        bias = jnp.concatenate([params[m.label][name]["bias"] for m in group])
-        return y + per_channel(bias.astype(y.dtype), y)
-
-    act = members[0].op.act
-    inner = _expand(members, params, x, act, norm, biased)
-    branches: list[tuple[Member, jax.Array]] = []
-    for kernel in sorted({m.op.kernel for m in members}):
-        group = [m for m in members if m.op.kernel == kernel]
-        pieces = [shuffle(inner[m.label], m.op.shuffle) for m in group]
-        taps = jnp.concatenate([params[m.label]["depthwise"]["kernel"] for m in group], axis=-1).astype(x.dtype)
-        op = group[0].op
-        pads = padding_of(x.shape[1:3], kernel, op.stride, defaults.padding, op.pad)
-        z = conv(jnp.concatenate(pieces, axis=-1), taps, op.stride, pads, taps.shape[-1])
-        z = norm(group, "depthwise_bn", biased(group, "depthwise", z), act)
-        branches += zip(group, lax.split(z, [m.op.mid for m in group], axis=-1), strict=True)
-    order = [m for m, _ in branches]
-    projected = [
-        conv(z, params[m.label]["project"]["kernel"].astype(x.dtype), 1, ((0, 0), (0, 0)), m.op.project_groups)
-        for m, z in branches
-    ]
-    outs = norm(order, "project_bn", biased(order, "project", jnp.concatenate(projected, axis=-1)), None)
-    separate = lax.split(outs, [m.op.out for m in order], axis=-1)
+    run = _Run(params, stats, x, defaults, train, momentum)
+    in_blocks = [m for m in members if m.op.expand and (m.op.pad or 0) < m.op.kernel] if run.in_blocks else []
+    projected = run.plain([m for m in members if m not in in_blocks]) + run.blocked(in_blocks)
+    order = [m for m, _ in projected]
+    wide = run.biased(order, "project", jnp.concatenate([y for _, y in projected], axis=-1))
+    separate = lax.split(run.norm(order, "project_bn", wide, None), [m.op.out for m in order], axis=-1)
     total = sum(y * gates[m.label] for m, y in zip(order, separate, strict=True))
     residual = [gates[m.label] for m in order if m.op.residual]
-    return (total + x * sum(residual) if residual else total), new  # type: ignore[return-value]
+    return (total + x * sum(residual) if residual else total), run.new  # type: ignore[return-value]
 
 
-def _expand(members: Sequence[Member], params: Tree, x: jax.Array, act: str, norm: Any, biased: Any) -> dict[str, jax.Array]:
-    """What each member's depthwise convolution reads."""
-    inner = {m.label: x for m in members}
-    for groups in sorted({m.op.expand_groups for m in members if m.op.expand}):
-        group = [m for m in members if m.op.expand and m.op.expand_groups == groups]
-        if groups == 1:
-            kernel = jnp.concatenate([params[m.label]["expand"]["kernel"] for m in group], axis=-1).astype(x.dtype)
-            wide = conv(x, kernel, 1, ((0, 0), (0, 0)), 1)
-        else:
-            kernels = (params[m.label]["expand"]["kernel"].astype(x.dtype) for m in group)
-            wide = jnp.concatenate([conv(x, k, 1, ((0, 0), (0, 0)), groups) for k in kernels], axis=-1)
-        wide = norm(group, "expand_bn", biased(group, "expand", wide), act)
-        inner |= zip((m.label for m in group), lax.split(wide, [m.op.mid for m in group], axis=-1), strict=True)
-    return inner
+class _Run:
+    """One pass of some members over one input; ``new`` collects their statistics."""
+
+    def __init__(self, params: Tree, stats: Tree, x: jax.Array, defaults: Defaults, train: Any, momentum: Any):
+        self.params, self.stats, self.x = params, stats, x
+        self.defaults, self.train, self.momentum = defaults, train, momentum
+        self.new: Tree = {}
+        full_precision = all(v.dtype == x.dtype for v in jax.tree.leaves(params))
+        self.in_blocks = jax.default_backend() == "cpu" and train is True and full_precision
+
+    def plain(self, members: Sequence[Member]) -> list[tuple[Member, jax.Array]]:
+        """Every member's projection before its last BN, by operations on whole maps."""
+        inner = self.expand(members)
+        found: list[tuple[Member, jax.Array]] = []
+        for group in _by_kernel(members):
+            op = group[0].op
+            pieces = [shuffle(inner[m.label], m.op.shuffle) for m in group]
+            taps = self.side_by_side(group, "depthwise", "kernel").astype(self.x.dtype)
+            z = conv(jnp.concatenate(pieces, axis=-1), taps, op.stride, self.pads(op), taps.shape[-1])
+            z = self.norm(group, "depthwise_bn", self.biased(group, "depthwise", z), op.act)
+            for m, own in zip(group, lax.split(z, [m.op.mid for m in group], axis=-1), strict=True):
+                kernel = self.params[m.label]["project"]["kernel"].astype(self.x.dtype)
+                found.append((m, conv(own, kernel, 1, ((0, 0), (0, 0)), m.op.project_groups)))
+        return found
+
+    def expand(self, members: Sequence[Member]) -> dict[str, jax.Array]:
+        """What each member's depthwise convolution reads."""
+        x, inner = self.x, {m.label: self.x for m in members}
+        for groups in sorted({m.op.expand_groups for m in members if m.op.expand}):
+            group = [m for m in members if m.op.expand and m.op.expand_groups == groups]
+            if groups == 1:
+                kernel = self.side_by_side(group, "expand", "kernel").astype(x.dtype)
+                wide = conv(x, kernel, 1, ((0, 0), (0, 0)), 1)
+            else:
+                kernels = (self.params[m.label]["expand"]["kernel"].astype(x.dtype) for m in group)
+                wide = jnp.concatenate([conv(x, k, 1, ((0, 0), (0, 0)), groups) for k in kernels], axis=-1)
+            wide = self.norm(group, "expand_bn", self.biased(group, "expand", wide), group[0].op.act)
+            inner |= zip((m.label for m in group), lax.split(wide, [m.op.mid for m in group], axis=-1), strict=True)
+        return inner
+
+    def blocked(self, members: Sequence[Member]) -> list[tuple[Member, jax.Array]]:
+        """The same by blocks of images. A grouped 1x1 is one with zeros, a shuffle an order of the expansion's columns."""
+        mean, cov = input_moments(self.x) if members else (None, None)
+        found: list[tuple[Member, jax.Array]] = []
+        for group in _by_kernel(members):
+            op = group[0].op
+            own = (np.arange(m.op.mid).reshape(m.op.shuffle, -1).T.ravel() for m in group)
+            order = np.concatenate([start + columns for start, columns in zip(_starts(group), own, strict=True)])
+            kernels = [_dense(self.params[m.label]["expand"]["kernel"][0, 0], m.op.expand_groups) for m in group]
+            weights = Weights(
+                jnp.concatenate(kernels, axis=-1)[:, order],
+                self.side_by_side(group, "expand_bn", "scale")[order],
+                self.side_by_side(group, "expand_bn", "bias")[order],
+                self.side_by_side(group, "depthwise", "kernel")[:, :, 0],
+                self.side_by_side(group, "depthwise_bn", "scale"),
+                self.side_by_side(group, "depthwise_bn", "bias"),
+                tuple(_dense(self.params[m.label]["project"]["kernel"][0, 0], m.op.project_groups) for m in group),
+            )
+            spec = Spec(tuple(m.op.mid for m in group), op.act, op.stride, self.pads(op), self.defaults.bn_eps)
+            out, moments = blocked(spec, self.x, mean, cov, weights)
+            back = np.argsort(order)
+            self.move(group, "expand", moments.expand_mean[back], moments.expand_var[back])
+            self.move(group, "depthwise", moments.depthwise_mean, moments.depthwise_var)
+            found += zip(group, lax.split(out, [m.op.out for m in group], axis=-1), strict=True)
+        return found
+
+    def move(self, group: Sequence[Member], name: str, mean: jax.Array, var: jax.Array) -> None:
+        """Running statistics after the batch's; a convolution's bias moves the mean and nothing else."""
+        if group[0].op.bias:
+            mean = mean + lax.stop_gradient(self.side_by_side(group, name, "bias"))
+        old = [self.side_by_side(group, f"{name}_bn", k, self.stats) for k in ("mean", "var")]
+        self.keep(group, f"{name}_bn", *(moved(a, b, self.momentum) for a, b in zip(old, (mean, var), strict=True)))
+
+    def norm(self, group: Sequence[Member], name: str, y: jax.Array, act: str | None) -> jax.Array:
+        """One BN over the channels of all of ``group``, in order."""
+        wide = {k: self.side_by_side(group, name, k) for k in ("scale", "bias")}
+        wide |= {k: self.side_by_side(group, name, k, self.stats) for k in ("mean", "var")}
+        y, mean, var = batch_norm(y, **wide, act=act, eps=self.defaults.bn_eps, train=self.train, momentum=self.momentum)
+        self.keep(group, name, mean, var)
+        return y
+
+    def keep(self, group: Sequence[Member], name: str, mean: jax.Array, var: jax.Array) -> None:
+        sizes = [self.params[m.label][name]["scale"].shape[0] for m in group]
+        for m, own_mean, own_var in zip(group, lax.split(mean, sizes), lax.split(var, sizes), strict=True):
+            self.new.setdefault(m.label, {})[name] = {"mean": own_mean, "var": own_var}
+
+    def biased(self, group: Sequence[Member], name: str, y: jax.Array) -> jax.Array:
+        if not group[0].op.bias:
+            return y
+        return y + per_channel(self.side_by_side(group, name, "bias").astype(y.dtype), y)
+
+    def side_by_side(self, group: Sequence[Member], name: str, leaf: str, tree: Tree | None = None) -> jax.Array:
+        tree = self.params if tree is None else tree
+        return jnp.concatenate([tree[m.label][name][leaf] for m in group], axis=-1)
+
+    def pads(self, op: InvertedResidualOp) -> Pads:
+        return padding_of(self.x.shape[1:3], op.kernel, op.stride, self.defaults.padding, op.pad)
+
+
+def _by_kernel(members: Sequence[Member]) -> list[list[Member]]:
+    return [[m for m in members if m.op.kernel == k] for k in sorted({m.op.kernel for m in members})]
+
+
+def _starts(group: Sequence[Member]) -> list[int]:
+    """Where each member's middle channels begin."""
+    return [sum(m.op.mid for m in group[:i]) for i in range(len(group))]
+
+
+def _dense(kernel: Float[Array, "i o"], groups: int) -> Float[Array, "groups*i o"]:
+    """The kernel of a grouped 1x1 convolution as that of an ordinary one."""
+    if groups == 1:
+        return kernel
+    return jax.scipy.linalg.block_diag(*jnp.split(kernel, groups, axis=1))

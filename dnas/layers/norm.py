@@ -68,12 +68,17 @@ def batch_norm(
         return _affine(x, mean, scale * lax.rsqrt(var + eps), bias, act), mean, var
     if train is True:
         y, batch_mean, batch_var = normalise(x, scale, bias, act, eps)
-        return y, momentum * mean + (1 - momentum) * batch_mean, momentum * var + (1 - momentum) * batch_var
+        return y, moved(mean, batch_mean, momentum), moved(var, batch_var, momentum)
     batch_mean, batch_var = _moments(x)
     kept = jnp.where(train, momentum, 1.0).astype(mean.dtype)
     use_mean, use_var = jnp.where(train, batch_mean, mean), jnp.where(train, batch_var, var)
     y = _affine(x, use_mean, scale * lax.rsqrt(use_var + eps), bias, act)
     return y, kept * mean + (1 - kept) * batch_mean, kept * var + (1 - kept) * batch_var
+
+
+def moved(old: jax.Array, batch: jax.Array, momentum: float | jax.Array) -> jax.Array:
+    """A running statistic after a batch's."""
+    return momentum * old + (1 - momentum) * batch
 
 
 def _affine(x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array, act: str | None) -> jax.Array:
