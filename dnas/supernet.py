@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from dnas.arch import Architecture, Defaults
 from dnas.errors import ConfigError
 from dnas.gates import Gates
-from dnas.layers.fused import fusible, mixture
+from dnas.layers.fused import Member, fusible, in_blocks, mixture
 from dnas.layers.op import OpLayer
 from dnas.ops import LinearOp, Op, Shape
 from dnas.ops.primitives import Conv
@@ -220,8 +220,13 @@ class _SuperBlock:
     def run(self, index: int, params: Tree, stats: Tree, x: jax.Array, momentum: float | jax.Array) -> tuple[jax.Array, Tree]:
         """Candidate ``index`` alone: its output, and {label: its new statistics}."""
         candidate = self.slot.candidates[index]
-        graph, _, _ = _layer(candidate.op, self.defaults)
         own = stats.get(candidate.label, {})
+        if in_blocks(candidate.op, self.train, x.dtype):
+            alone = (Member(candidate.label, candidate.op),)
+            return mixture(
+                alone, params, stats, x, {candidate.label: jnp.ones((), x.dtype)}, self.defaults, self.train, momentum
+            )
+        graph, _, _ = _layer(candidate.op, self.defaults)
         layer = nnx.merge(graph, params.get(candidate.label, {}), own)
         y = layer(x, self.train, momentum)
         return y, {candidate.label: nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))} if own else {}

@@ -9,7 +9,7 @@ by operations on whole maps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -60,14 +60,21 @@ def mixture(
     ``members``: from ``fusible``, or one alone. ``gates``: per label, broadcastable to the output (shape [] or [n, 1, 1, 1]).
     """
     run = _Run(params, stats, x, defaults, train, momentum)
-    in_blocks = [m for m in members if m.op.expand and (m.op.pad or 0) < m.op.kernel] if run.in_blocks else []
-    projected = run.plain([m for m in members if m not in in_blocks]) + run.blocked(in_blocks)
+    chosen = [m for m in members if in_blocks(m.op, train, x.dtype)]
+    projected = run.plain([m for m in members if m not in chosen]) + run.blocked(chosen)
     order = [m for m, _ in projected]
     wide = run.biased(order, "project", jnp.concatenate([y for _, y in projected], axis=-1))
     separate = lax.split(run.norm(order, "project_bn", wide, None), [m.op.out for m in order], axis=-1)
     total = sum(y * gates[m.label] for m, y in zip(order, separate, strict=True))
     residual = [gates[m.label] for m in order if m.op.residual]
     return (total + x * sum(residual) if residual else total), run.new  # type: ignore[return-value]
+
+
+def in_blocks(op: Op, train: bool | jax.Array, dtype: Any) -> TypeGuard[InvertedResidualOp]:
+    """Whether ``op`` runs by blocks of images: in training on a CPU, in float32 or wider."""
+    if not isinstance(op, InvertedResidualOp) or op.se is not None or not op.expand or (op.pad or 0) >= op.kernel:
+        return False
+    return train is True and jax.default_backend() == "cpu" and jnp.finfo(dtype).bits >= 32
 
 
 class _Run:
@@ -77,8 +84,6 @@ class _Run:
         self.params, self.stats, self.x = params, stats, x
         self.defaults, self.train, self.momentum = defaults, train, momentum
         self.new: Tree = {}
-        full_precision = all(v.dtype == x.dtype for v in jax.tree.leaves(params))
-        self.in_blocks = jax.default_backend() == "cpu" and train is True and full_precision
 
     def plain(self, members: Sequence[Member]) -> list[tuple[Member, jax.Array]]:
         """Every member's projection before its last BN, by operations on whole maps."""
@@ -129,6 +134,7 @@ class _Run:
                 tuple(_dense(self.params[m.label]["project"]["kernel"][0, 0], m.op.project_groups) for m in group),
             )
             spec = Spec(tuple(m.op.mid for m in group), op.act, op.stride, self.pads(op), self.defaults.bn_eps)
+            weights = jax.tree.map(lambda v: v.astype(self.x.dtype), weights)
             out, moments = blocked(spec, self.x, mean, cov, weights)
             back = np.argsort(order)
             self.move(group, "expand", moments.expand_mean[back], moments.expand_var[back])
@@ -141,7 +147,8 @@ class _Run:
         if group[0].op.bias:
             mean = mean + lax.stop_gradient(self.side_by_side(group, name, "bias"))
         old = [self.side_by_side(group, f"{name}_bn", k, self.stats) for k in ("mean", "var")]
-        self.keep(group, f"{name}_bn", *(moved(a, b, self.momentum) for a, b in zip(old, (mean, var), strict=True)))
+        batch = [v.astype(own.dtype) for v, own in zip((mean, var), old, strict=True)]
+        self.keep(group, f"{name}_bn", *(moved(a, b, self.momentum) for a, b in zip(old, batch, strict=True)))
 
     def norm(self, group: Sequence[Member], name: str, y: jax.Array, act: str | None) -> jax.Array:
         """One BN over the channels of all of ``group``, in order."""
