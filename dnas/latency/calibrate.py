@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import nnls
@@ -38,6 +38,23 @@ class Row:
         return cls(name, family, ms, tuple(zip(architecture.layers, architecture.shapes[:-1], strict=True)))
 
 
+class Model(Protocol):
+    """What is fitted and held out here: ``Form`` below, or a whole table that is scaled (``dnas.latency.correct``)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def terms(self) -> Mapping[str, Any]:
+        """One coefficient each."""
+
+    def matrix(self, rows: Sequence[Row]) -> np.ndarray:
+        """X, f64[rows, terms]: ms per unit of each coefficient."""
+
+    def estimate(self, rows: Sequence[Row], coefficients: Sequence[float]) -> list[float]:
+        """Latency of each row in ms."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What a model may use: each term is a fixed mix of features and gets one coefficient.
@@ -58,6 +75,11 @@ class Form:
         """X, f64[rows, terms]."""
         features = [self._features(row) for row in rows]
         return np.array([[sum(w * f[k] for k, w in mix.items()) for mix in self.terms.values()] for f in features])
+
+    def estimate(self, rows: Sequence[Row], coefficients: Sequence[float]) -> list[float]:
+        """Latency of each row in ms."""
+        model, constant = self.model(coefficients)
+        return [math.fsum([constant, *(model.op_ms(op, shape) for op, shape in row.layers)]) for row in rows]
 
     def model(self, coefficients: Iterable[float]) -> tuple[CostModel, float]:
         """The cost model in ms per unit of each feature, and the constant in ms per network."""
@@ -115,19 +137,29 @@ def fit(rows: Sequence[Row], form: Form) -> tuple[CostModel, float, Errors]:
     >>> model.coefficients, constant_ms, round(errors.mean, 6)
     ({'dense_macs': 0.01}, 2.0, 0.0)
     """
+    values = coefficients(rows, form)
+    return *form.model(values), errors_of(rows, form, values)
+
+
+def coefficients(rows: Sequence[Row], form: Model) -> list[float]:
+    """The coefficients of ``form`` in the order of its terms. Errors: LatencyError if ``rows`` do not determine them."""
     values = _solve(rows, form)
     if values is None:
         raise LatencyError(f"{form.name}: {len(rows)} rows do not determine {len(form.terms)} coefficients; give more")
-    model, constant = form.model(values)
-    return model, constant, _errors(rows, _predict(rows, model, constant))
+    return values
 
 
-def leave_one_out(rows: Sequence[Row], form: Form) -> Errors:
+def errors_of(rows: Sequence[Row], form: Model, values: Sequence[float]) -> Errors:
+    """Errors of ``form`` with the coefficients ``values`` on ``rows``."""
+    return _errors(rows, form.estimate(rows, values))
+
+
+def leave_one_out(rows: Sequence[Row], form: Model) -> Errors:
     """Errors where each row is estimated by a model fitted to the others."""
     return _held_out(rows, form, [row.name for row in rows])
 
 
-def leave_one_family_out(rows: Sequence[Row], form: Form) -> Errors:
+def leave_one_family_out(rows: Sequence[Row], form: Model) -> Errors:
     """Errors where each row is estimated by a model fitted to the rows of other families."""
     return _held_out(rows, form, [row.family for row in rows])
 
@@ -137,18 +169,64 @@ def baseline() -> Form:
     return Form("a + b x MACs", {"network": {NETWORK: 1.0}, "macs": {"dense_macs": 1.0, "depthwise_macs": 1.0}})
 
 
-def chosen_inside(rows: Sequence[Row], forms: Sequence[Form]) -> Errors:
+def choose(rows: Sequence[Row], forms: Sequence[Model]) -> Model:
+    """The form with the smallest leave-one-out error (to 4 decimals; then the one with fewer coefficients, then the first).
+
+    Errors: LatencyError if ``rows`` determine none of them with one row left out.
+    """
+    means = {form.name: leave_one_out(rows, form).mean for form in forms}
+    known = [form for form in forms if math.isfinite(means[form.name])]
+    if not known:
+        raise LatencyError(
+            f"{len(rows)} rows determine none of {len(forms)} forms when one is left out; measure more networks, of several "
+            "widths, depths and resolutions"
+        )
+    return min(known, key=lambda form: (round(means[form.name], 4), len(form.terms)))
+
+
+def chosen_inside(rows: Sequence[Row], forms: Sequence[Model]) -> Errors:
     """Leave-one-out where the form itself is chosen again, by leave-one-out over the rows that are left.
 
-    The honest price of having compared ``forms``: no figure here has seen its own row, not even through the choice.
+    The honest price of having compared ``forms``: no figure here has seen its own row, not even through the choice. NaN
+    where the rows left determine no form.
     """
     estimates = []
     for held in rows:
         rest = [row for row in rows if row is not held]
-        best = min(forms, key=lambda form: leave_one_out(rest, form).mean)
-        model, constant, _ = fit(rest, best)
-        estimates += _predict([held], model, constant)
+        try:
+            best = choose(rest, forms)
+        except LatencyError:
+            estimates.append(math.nan)
+            continue
+        estimates += best.estimate([held], coefficients(rest, best))
     return _errors(rows, estimates)
+
+
+UNSTEADY = 2.0  # a coefficient that changes by more than this factor as single rows are left out is not identified
+
+
+def unidentified(rows: Sequence[Row], form: Model) -> list[str]:
+    """A sentence for every coefficient of ``form`` that ``rows`` do not pin down, and one if they are few.
+
+    A coefficient counts as identified if it is positive and stays within a factor of 2 whichever row is left out.
+    """
+    sentences = []
+    if len(rows) < 3 * len(form.terms):
+        sentences.append(f"{len(rows)} networks for {len(form.terms)} coefficients: fewer than three for each.")
+    values = coefficients(rows, form)
+    others = [_solve([r for r in rows if r is not held], form) for held in rows]
+    if lost := [row.name for row, found in zip(rows, others, strict=True) if found is None]:
+        sentences.append(f"Without {' or '.join(lost)} the rest does not determine {form.name}.")
+    for index, term in enumerate(form.terms):
+        found = [v[index] for v in others if v is not None]
+        if not values[index]:
+            sentences.append(f"The networks give no time to {term}: its coefficient is 0.")
+        elif found and (not min(found) or max(found) / min(found) > UNSTEADY):
+            sentences.append(
+                f"The networks do not identify the coefficient of {term}: it lies between {min(found):.3g} and "
+                f"{max(found):.3g}, depending on which one is left out."
+            )
+    return sentences
 
 
 def significant(value: float, digits: int = 6) -> float:
@@ -156,11 +234,13 @@ def significant(value: float, digits: int = 6) -> float:
     return float(f"{value:.{digits - 1}e}")
 
 
-def _solve(rows: Sequence[Row], form: Form) -> list[float] | None:
+def _solve(rows: Sequence[Row], form: Model) -> list[float] | None:
     """Coefficients by term; None if the rows do not determine them."""
     ms = np.array([row.ms for row in rows])
     if not np.all(np.isfinite(ms) & (ms > 0)):
         raise LatencyError(f"latencies are {ms.tolist()}; expected positive ms")
+    if not form.terms:
+        return []
     weighted = form.matrix(rows) / ms[:, None]
     scale = weighted.max(axis=0, initial=0)
     if not scale.all() or np.linalg.matrix_rank(weighted / scale, tol=1e-9) < len(form.terms):
@@ -169,25 +249,20 @@ def _solve(rows: Sequence[Row], form: Form) -> list[float] | None:
     return [significant(float(v)) for v in values / scale]
 
 
-def _predict(rows: Sequence[Row], model: CostModel, constant: float) -> list[float]:
-    return [math.fsum([constant, *(model.op_ms(op, shape) for op, shape in row.layers)]) for row in rows]
-
-
 def _errors(rows: Sequence[Row], estimates: Sequence[float]) -> Errors:
     relative = {row.name: e / row.ms - 1 for row, e in zip(rows, estimates, strict=True)}
     return Errors(relative, {row.name: row.family for row in rows})
 
 
-def _held_out(rows: Sequence[Row], form: Form, folds: Sequence[str]) -> Errors:
+def _held_out(rows: Sequence[Row], form: Model, folds: Sequence[str]) -> Errors:
     estimates = [math.nan] * len(rows)
     for fold in dict.fromkeys(folds):
         values = _solve([row for row, f in zip(rows, folds, strict=True) if f != fold], form)
         if values is None:
             continue
-        model, constant = form.model(values)
         for index, row in enumerate(rows):
             if folds[index] == fold:
-                estimates[index] = _predict([row], model, constant)[0]
+                estimates[index] = form.estimate([row], values)[0]
     return _errors(rows, estimates)
 
 

@@ -16,6 +16,7 @@ from dnas.errors import LatencyError, nearest
 from dnas.files import dump_json, read_json, sha256, shown, write_text
 from dnas.latency.cost_model import CostModel
 from dnas.latency.find import find
+from dnas.latency.intervals import LEVEL, Residuals
 from dnas.latency.keys import (
     LARGEST_MS,
     Entry,
@@ -121,6 +122,8 @@ class LatencyTable:
             _json_object(field, getattr(self, field))
         if "measured_over_estimated" in self.error:
             _ratios(self.error["measured_over_estimated"])
+        if "residuals" in self.error:
+            Residuals.from_dict(self.error["residuals"])
         if self.resolutions is not None:
             pair = self.resolutions
             if not isinstance(pair, tuple) or len(pair) != 2:
@@ -179,8 +182,20 @@ class LatencyTable:
             )
         return LatencyReport(
             total, tuple(p.ms for p in prices), tuple(p.source for p in prices), self.constant_ms, modelled,
-            extrapolated, None if extrapolated else self._interval(total), tuple(warnings), self,
+            extrapolated, None if extrapolated else self.interval(total), tuple(warnings), self,
         )  # fmt: skip
+
+    def interval(self, predicted_ms: float, level: float = LEVEL) -> tuple[float, float] | None:
+        """Where the measured latency of a network lies with probability ``level``, in ms, given its sum of entries.
+
+        From the residuals of whole networks (``error.residuals``; see ``dnas.latency.intervals``). Tables without them give
+        the range of measured / predicted that their check showed, whatever the level, or None: sums of an op's percentiles
+        would be no interval. Errors: LatencyError for a level outside of 0 to 1.
+        """
+        if "residuals" in self.error and predicted_ms > 0:
+            return Residuals.from_dict(self.error["residuals"]).interval(predicted_ms, level)
+        ratios = self.error.get("measured_over_estimated")
+        return (predicted_ms * ratios[0], predicted_ms * ratios[1]) if ratios else None
 
     # -- text -----------------------------------------------------------------------------------------------------
 
@@ -264,11 +279,6 @@ class LatencyTable:
     def _prices(self, architecture: Architecture, missing: str | None) -> list[Price]:
         pairs = zip(architecture.layers, architecture.shapes, strict=False)
         return [self.op_ms(op, shape, missing) for op, shape in pairs]
-
-    def _interval(self, total: float) -> tuple[float, float] | None:
-        """By the range of measured / predicted that whole networks showed; sums of an op's percentiles would be no interval."""
-        ratios = self.error.get("measured_over_estimated")
-        return (total * ratios[0], total * ratios[1]) if ratios else None
 
     def _lacks(self, key: Key, asked_model: bool) -> str:
         """The sentence for a key without an entry: which op, which device, what is near, what to do."""
