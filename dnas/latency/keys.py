@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dnas.errors import ArchitectureError, LatencyError, nearest
 from dnas.files import shown
-from dnas.ops import OPS, SE
+from dnas.ops import OPS, SE, Op, Shape
 from dnas.ops.base import ACTIVATIONS, LABELS, MAX_SIZE, POSITIVE
 
 Key = tuple[tuple[str, Any], ...]
@@ -88,6 +88,19 @@ def describe_key(key: Key) -> str:
     op, height, width = (fields.pop(k) for k in ("op", *_SIZES))
     inner = ", ".join(f"{k}={v}" for k, v in fields.items())
     return f"{op}({inner}) on {height}x{width}"
+
+
+def key_op(key: Key) -> tuple[Op, Shape]:
+    """The op that ``key`` describes, and the shape that it reads. Errors: ArchitectureError if no such op is possible."""
+    fields = dict(key)
+    kind = OPS[fields.pop("op")]
+    height, width = (fields.pop(n) for n in _SIZES)
+    channels = fields.pop("channels", None)
+    if isinstance(fields.get("se"), tuple):
+        fields["se"] = SE(**dict(fields["se"]))
+    names = {f.name.rstrip("_"): f.name for f in dataclasses.fields(kind)}
+    op = kind(**{names[n]: v for n, v in fields.items()})
+    return op, Shape(height, width, channels or op.in_channels or 1)
 
 
 def nearest_keys(key: Key, keys: Iterable[Key], n: int = 3) -> list[Key]:

@@ -101,6 +101,7 @@ def import_table(
     found = read(path, form, wanted)
     about = dict(found.about) | {k: v for k, v in (given or {}).items() if v is not None and k != "licence"}
     source = dict(about.pop("source"))
+    about.setdefault("error", {"summary": "not checked against whole networks"})
     if given and given.get("licence"):
         source["licence"] = given["licence"]
     if lacking := [f for f in ("device", "runtime", "precision") if f not in about]:
