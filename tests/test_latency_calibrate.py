@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
+import json
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,11 @@ from hypothesis import strategies as st
 
 from dnas.arch import Architecture
 from dnas.errors import LatencyError
-from dnas.latency import CostModel, LatencyTable, calibrate
+from dnas.latency import CostModel, LatencyTable, calibrate, forms
 from dnas.latency.calibrate import Form, Row, significant
+from dnas.latency.importers import Record
+from dnas.latency.intervals import Residuals
+from dnas.latency.measured import read_networks
 from dnas.ops import InvertedResidualOp, LinearOp, Shape
 from dnas.space import load_space
 
@@ -26,12 +28,8 @@ THREE = Form("three", {f: {f: 1.0} for f in ("dense_macs", "depthwise_macs", "op
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_samsung_s8", ROOT / "latency_lut" / "make_samsung_s8.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def published() -> list[Row]:
+    return read_networks(ROOT / "latency_lut" / "sources" / "samsung_s8_networks.csv")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +110,51 @@ def test_what_the_rows_do_not_determine_is_an_error_or_nan() -> None:
         Form("wrong", {"a": {"macs": 1.0}})
 
 
+def test_what_the_rows_cannot_identify_is_said() -> None:
+    rows = block_rows(CostModel("primitives/1", {"dense_macs": 1e-7, "depthwise_macs": 2e-7, "operators": 0.02}))
+    assert calibrate.unidentified(rows, THREE) == []
+    few = calibrate.unidentified(rows[:5], THREE)
+    assert "5 networks for 3 coefficients" in few[0]
+    idle = Form("idle", {f: {f: 1.0} for f in ("dense_macs", "depthwise_macs", "operators", "image_pixels")})
+    assert calibrate.choose(rows, [idle, THREE]) is THREE  # no row reads an image, so that idle is not determined
+    with pytest.raises(LatencyError, match="determine none of 1 forms"):
+        calibrate.choose(rows, [idle])
+    no_launch = block_rows(CostModel("primitives/1", {"dense_macs": 1e-7, "depthwise_macs": 2e-7}))
+    assert any("give no time to operators" in w for w in calibrate.unidentified(no_launch, THREE))
+    noise = np.random.default_rng(1)
+    wild = [Row(r.name, r.family, r.ms * float(noise.uniform(0.1, 3)), r.layers) for r in rows[:7]]
+    assert any("do not identify the coefficient" in w or "give no time" in w for w in calibrate.unidentified(wild, THREE))
+
+
+def test_the_planted_form_is_chosen_and_no_choice_sees_its_own_row() -> None:
+    rows = block_rows(CostModel("primitives/1", {"dense_macs": 1e-7, "depthwise_macs": 2e-7, "operators": 0.05}))
+    wanted = forms.form("weighted(2) + operators")
+    others = [forms.form(n) for n in ("MACs + operators", "weighted(4) + operators", "MACs + elements")]
+    assert calibrate.choose(rows, [*others, wanted]) is wanted
+    assert calibrate.chosen_inside(rows, [*others, wanted]).worst < 1e-4
+    assert math.isnan(calibrate.chosen_inside(rows[:2], [THREE]).mean)
+
+
+def test_forms_are_read_by_name() -> None:
+    assert forms.form("tiled(2.5) + network").terms == {
+        "tiled(2.5)": {"tiled_macs": 1.0, "depthwise_macs": 2.5}, "network": {"network": 1.0}
+    }  # fmt: skip
+    names = [f.name for f in forms.compared(2.43)]
+    assert names[0] == "weighted(2.43) + image + operators" and len(set(names)) == len(names) == 15
+    assert {f.name for f in forms.compared(None)} < set(names)
+    for wrong in ("macs", "weighted(x)", "", "MACs+operators"):
+        with pytest.raises(LatencyError, match="unknown term"):
+            forms.form(wrong)
+
+
+def test_the_ratio_of_depthwise_macs_is_found_in_blocks() -> None:
+    model = CostModel("primitives/1", {"dense_macs": 1e-7, "depthwise_macs": 3.5e-7})
+    records = [Record(r.name, *r.layers[0], r.ms) for r in block_rows(model)]
+    assert forms.depthwise_ratio(records) == 3.5
+    with pytest.raises(LatencyError, match="no ratio"):
+        forms.depthwise_ratio([r._replace(ms=THREE.matrix([Row("", "", 1.0, ((r.op, r.shape),))])[0, 0]) for r in records])
+
+
 @pytest.mark.parametrize(("value", "rounded"), [(1.23456789e-8, 1.23457e-8), (123456.5, 123456.0), (0.0, 0.0)])
 def test_six_significant_digits(value: float, rounded: float) -> None:
     assert significant(value) == rounded
@@ -120,25 +163,12 @@ def test_six_significant_digits(value: float, rounded: float) -> None:
 # -- samsung_s8.json ----------------------------------------------------------------------------------------------
 
 
-def test_the_shipped_table_is_remade_byte_for_byte(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script.table().to_json().encode() == (ROOT / "latency_lut" / "samsung_s8.json").read_bytes()
-    assert script.main(["--check"]) == 0 and "the same" in capsys.readouterr().out
-
-
-def test_check_notices_a_difference(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / "samsung_s8.json"
-    monkeypatch.setattr(script, "TARGET", copy)
-    assert script.main(["--check"]) == 1 and not copy.exists()
-    assert script.main([]) == 0 and script.main(["--check"]) == 0
-    copy.write_bytes(copy.read_bytes().replace(b'"batch": 1', b'"batch": 2'))
-    assert script.main(["--check"]) == 1
-
-
-def test_only_published_rows_with_an_architecture_are_used(script: ModuleType) -> None:
-    rows = script.published()
-    assert len(rows) == 11 and {r.family for r in rows} == {"MobileNetV2", "MnasNet", "FBNet"}
-    assert sorted(r.ms for r in rows)[0] == 3.8 and sorted(r.ms for r in rows)[-1] == 37.4
-    by_name = {r.name: r for r in rows}
+def test_only_published_rows_with_an_architecture_are_used(published: list[Row]) -> None:
+    source = json.loads((ROOT / "latency_lut" / "sources" / "samsung_s8_published.json").read_text(encoding="utf-8"))
+    public = {row["model"]: (row["latency_ms"], row["resolution"]) for row in source["rows"] if row["arch"]}
+    assert {r.name: (r.ms, r.layers[0][1].height) for r in published} == public
+    assert len(published) == 11 and {r.family for r in published} == {"MobileNetV2", "MnasNet", "FBNet"}
+    by_name = {r.name: r for r in published}
     assert sum(op.macs(shape) for op, shape in by_name["FBNet-C"].layers) == 378_136_224
     assert by_name["MNV2-96-0.35"].layers[0][1] == Shape(96, 96, 3)
 
@@ -158,8 +188,8 @@ def held_out(rows: list[Row], features: list[dict[str, float]], groups: list[str
     return errors
 
 
-def test_stored_errors_are_those_of_a_second_computation(script: ModuleType, s8: LatencyTable) -> None:
-    rows, ratio = script.published(), s8.error["depthwise_ratio"]
+def test_stored_errors_are_those_of_a_second_computation(published: list[Row], s8: LatencyTable) -> None:
+    rows, ratio = published, s8.error["depthwise_ratio"]
     model, simple = [], []
     for row in rows:
         dense = depthwise = operators = image = 0.0
@@ -197,9 +227,9 @@ def test_the_table_says_that_it_is_estimated(s8: LatencyTable) -> None:
     assert s8.error["forms_tried"] >= len(s8.error["forms_compared"]) + 1
 
 
-def test_every_candidate_of_the_shipped_spaces_has_an_entry(script: ModuleType, s8: LatencyTable) -> None:
+def test_every_candidate_of_the_shipped_spaces_has_an_entry(s8: LatencyTable) -> None:
     assert s8.cost_model is not None
-    for name in script.SPACES:
+    for name in (f"{n}:expand1={e}" for n in ("fbnet", "fbnet_cifar", "fbnet_mini") for e in ("false", "true")):
         for slot in load_space(name).slots:
             for candidate in slot.candidates:
                 price = s8.op_ms(candidate.op, slot.in_shape, missing="error")
@@ -235,4 +265,9 @@ def test_the_fitted_networks_are_priced_as_the_check_says(s8: LatencyTable) -> N
     report = s8.report(network)
     assert report.total_ms == pytest.approx(28.1, rel=0.03) and not report.extrapolated
     assert report.interval_ms is not None and report.interval_ms[0] < 28.1 < report.interval_ms[1]
+    assert (
+        report.interval_ms
+        == s8.interval(report.total_ms)
+        == Residuals.from_dict(s8.error["residuals"]).interval(report.total_ms)
+    )
     assert s8.report(network.at(32)).extrapolated

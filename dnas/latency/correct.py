@@ -73,10 +73,11 @@ def correct(
     assert isinstance(used, Scaled)
     values = calibrate.coefficients(rows, used)
     scale, offset = used.split(values)
+    constant = table.constant_ms if (scale, offset) == (1, 0) else significant(scale * table.constant_ms + offset)
     other = {k: v for k, v in (about or {}).items() if v is not None and v != getattr(table, k)}
     result = dataclasses.replace(
         table, entries={k: _scaled(e, scale) for k, e in table.entries.items()},
-        constant_ms=significant(scale * table.constant_ms + offset), cost_model=_scaled_model(table.cost_model, scale),
+        constant_ms=constant, cost_model=_scaled_model(table.cost_model, scale),
         error=_error(table, rows, used, values, forms), status="estimated" if other else table.status,
     )  # fmt: skip
     return LatencyTable.from_dict(dataclasses.replace(result, **other).to_dict(), table.name)
@@ -142,11 +143,13 @@ def validated(table: LatencyTable, rows: Sequence[Row], missing: str | None = No
 
 
 def _scaled(entry: Entry, scale: float) -> Entry:
+    if scale == 1:
+        return entry
     low, high = (None if v is None else significant(v * scale) for v in (entry.ms_p10, entry.ms_p90))
     return Entry(significant(entry.ms * scale), low, high, entry.count)
 
 
 def _scaled_model(model: CostModel | None, scale: float) -> CostModel | None:
-    if model is None:
-        return None
+    if model is None or scale == 1:
+        return model
     return CostModel(model.formula, {f: significant(v * scale) for f, v in model.coefficients.items()})

@@ -176,6 +176,8 @@ def _op(name: str, act: str) -> tuple[Op, Shape]:
 def _pick(devices: Mapping[str, Any], part: str | None) -> tuple[str, dict[str, Any]]:
     """(name, object) of the one that is asked for. Errors: LatencyError."""
     names = {n.removesuffix("_latency"): n for n in devices}
+    if part and part.endswith("_energy"):
+        raise LatencyError(f"{part} is an energy; a latency table holds ms")
     if part is None and len(devices) > 1:
         raise LatencyError(f"holds {len(devices)} devices; give --part: one of {', '.join(sorted(names))}")
     name = names.get(part.removesuffix("_latency")) if part else next(iter(devices), None)
