@@ -5,7 +5,7 @@ networks of a table or of a family share (mu's own uncertainty, and f_j) is the 
 search do not average it out, but it cancels where two networks of one family are compared. e_ij is the **independent** part.
 Both come from end-to-end residuals; percentiles of single ops do not enter, because their sum is no percentile of the sum.
 
-Variance components by the analysis of variance (Searle, Casella & McCulloch, "Variance Components", 1992, section 3.6), their
+Variance components by the analysis of variance (Searle, Casella & McCulloch, "Variance Components", 1992), their
 degrees of freedom by Satterthwaite's approximation (Biometrics Bulletin 2, 1946).
 """
 
@@ -32,7 +32,7 @@ class Residuals:
     >>> seen = Residuals.of([1.02, 0.98, 1.05, 0.95])
     >>> low, high = seen.interval(10.0)
     >>> round(low, 2), round(high, 2)
-    (8.83, 11.25)
+    (8.9, 11.22)
     """
 
     bias: float

@@ -49,7 +49,7 @@ class _Field(NamedTuple):
 
 
 _PLAIN = frozenset({int, bool, str, float, type(None)})
-_Seen = dict[tuple[type, Any], tuple[str, Any] | None]  # with the type, so that 1 is not taken for true
+_Seen = dict[Any, tuple[str, Any] | None]  # of values of one type, so that 1 is not taken for true
 
 
 def read_key(entry: Mapping[str, Any], others: frozenset[str] = frozenset()) -> Key:
@@ -62,16 +62,15 @@ def read_key(entry: Mapping[str, Any], others: frozenset[str] = frozenset()) -> 
     if not isinstance(name, str) or name not in OPS:
         raise LatencyError(f"op is {shown(name)}; expected an op type{nearest(shown(name), OPS)}")
     key: list[tuple[str, Any]] = [("op", name)]
-    for field, seen in _present(name, tuple(entry), others):
+    for field, seen in _present(name, tuple(entry), tuple(map(type, entry.values())), others):
         value = entry[field]
-        kind = type(value)
-        if kind not in _PLAIN:
+        if seen is None:
             pair = _pair(name, field, value)
         else:
             try:
-                pair = seen[kind, value]
+                pair = seen[value]
             except KeyError:
-                pair = seen[kind, value] = _pair(name, field, value)
+                pair = seen[value] = _pair(name, field, value)
         if pair is not None:
             key.append(pair)
     return tuple(key)
@@ -160,7 +159,7 @@ def _rows(given: Any, field: str, others: frozenset[str]) -> Iterator[tuple[Key,
     if not isinstance(given, list | tuple):
         raise LatencyError(f"{field} is {shown(given)}; expected a list of objects")
     for index, row in enumerate(given):
-        if not isinstance(row, Mapping):
+        if type(row) is not dict and not isinstance(row, Mapping):
             raise LatencyError(f"{field}[{index}] is {shown(row)}; expected an object")
         try:
             key = read_key(row, others)
@@ -173,7 +172,7 @@ def _figures(row: Mapping[str, Any], negative: bool) -> Entry:
     if "ms" not in row:
         raise LatencyError("missing field 'ms'")
     ms = number("ms", row["ms"], negative)
-    if len(row.keys() & _FIGURES) == 1:
+    if "ms_p10" not in row and "ms_p90" not in row and "count" not in row:
         return Entry(ms)
     low, high, count = row.get("ms_p10"), row.get("ms_p90"), row.get("count")
     low = None if low is None else number("ms_p10", low, negative)
@@ -187,10 +186,13 @@ _CACHE: dict[str, dict[str, _Field]] = {}
 
 
 @lru_cache(maxsize=1024)
-def _present(name: str, given: tuple[str, ...], others: frozenset[str]) -> tuple[tuple[str, _Seen], ...]:
+def _present(
+    name: str, given: tuple[str, ...], types: tuple[type, ...], others: frozenset[str]
+) -> tuple[tuple[str, _Seen | None], ...]:
     """Those of the fields ``given`` that op ``name`` has, in the key's order, each with the parts that it has given.
 
-    Large tables hold few distinct values, so that equal parts of keys become one object. Errors: LatencyError.
+    ``types``: of the values of ``given``. Large tables hold few distinct values of few types, so that equal parts of keys
+    become one object; None for values that cannot be looked up. Errors: LatencyError.
     """
     fields = _fields(name)
     for field in given:
@@ -199,7 +201,8 @@ def _present(name: str, given: tuple[str, ...], others: frozenset[str]) -> tuple
     for field, rule in fields.items():
         if rule.required and field not in given:
             raise LatencyError(f"{name}: missing field {field!r}; expected {rule.expected}")
-    return tuple((field, {}) for field in fields if field in given)
+    kinds = dict(zip(given, types, strict=True))
+    return tuple((field, {} if kinds[field] in _PLAIN else None) for field in fields if field in given)
 
 
 def _pair(name: str, field: str, value: Any) -> tuple[str, Any] | None:

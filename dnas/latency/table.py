@@ -65,6 +65,7 @@ class LatencyReport:
         table = self.table
         return {
             "latency_ms": self.total_ms, "interval_ms": list(self.interval_ms) if self.interval_ms else None,
+            "interval_level": LEVEL if self.interval_ms and "residuals" in table.error else None,
             "modelled_ms": self.modelled_ms, "extrapolated": self.extrapolated, "table": table.name,
             "sha256": table.sha256, "device": table.device, "runtime": table.runtime, "precision": table.precision,
             "status": table.status, "meaning": table.meaning, "error": table.error.get("summary"),

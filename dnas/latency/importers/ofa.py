@@ -23,7 +23,7 @@ def read(path: Path, wanted: Wanted) -> Found:
         op, given = inverted(fields, mid, act, se=SE(se_width(mid)) if flag(fields, "se") else None)
         return [(o, given) for o in spellings(op)]
 
-    source = {"who": "mit-han-lab/once-for-all", "where": "arXiv:1908.09791", "licence": "MIT"}
+    source = {"who": "mit-han-lab/once-for-all", "where": "arXiv:1908.09791", "licence": "MIT; earlier versions Apache-2.0"}
     notes = ["ms are the source's mean; std is not kept. Squeeze-excite width: a quarter of the middle channels, by eights."]
     return read_text_keys(path, block, "hswish", source, notes)
 
