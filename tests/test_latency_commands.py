@@ -76,8 +76,8 @@ def test_check_option_notices_a_difference_and_writes_nothing(run: Run, tmp_path
     assert run(*line, "--check")[0] == 2 and not (tmp_path / "t.json").exists()
     assert run(*line)[0] == 0 and run(*line, "--check")[0] == 0
     (tmp_path / "t.json").write_bytes((tmp_path / "t.json").read_bytes() + b" ")
-    code, out, _ = run(*line, "--check", "--json")
-    assert code == 1 and "differs" in out
+    code, out, err = run(*line, "--check", "--json")
+    assert code == 1 and "differs" in err and json.loads(out)["entries"] == 40
 
 
 # -- commands -----------------------------------------------------------------------------------------------------

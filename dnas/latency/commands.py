@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,6 @@ RUN: dict[type, Callable[[Any], int]] = {
 
 
 def _load(name: str) -> LatencyTable:
-    import sys
-
     table = LatencyTable.load(name)
     if table.notice:
         print(table.notice, file=sys.stderr)
@@ -204,8 +203,9 @@ def _write(out: str, table: LatencyTable, compare: bool, quiet: bool) -> int:
         same = Path(out).read_bytes() == table.to_json().encode()
     except (OSError, ValueError) as problem:
         raise DnasError(f"--check: {out} cannot be read ({getattr(problem, 'strerror', None) or problem})") from None
-    if not quiet or not same:
-        print(f"{out}: {'the same' if same else 'differs from what this command makes'}")
+    if not quiet or not same:  # not into the JSON
+        words = "the same" if same else "differs from what this command makes"
+        print(f"{out}: {words}", file=sys.stderr if quiet else sys.stdout)
     return 0 if same else 1
 
 
