@@ -15,6 +15,17 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--architectures", metavar="FOLDER", help="test_published.py: networks to check, in place of tests/published"
+    )
+
+
+def pytest_configure(config):
+    if folder := config.getoption("--architectures"):
+        os.environ["DNAS_ARCHITECTURES"] = str(Path(folder).resolve())  # test_published.py reads it when it is collected
+
+
 @pytest.fixture
 def in_tmp(tmp_path, monkeypatch):
     """Run a test in a folder of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 from dnas.arch import Defaults
 from dnas.layers.conv import conv, padding_of, per_channel, shuffle
 from dnas.layers.norm import BatchNorm, activate
+from dnas.layers.tokens import MODULES, pool_difference
 from dnas.ops import Op
 from dnas.ops import primitives as p
 
@@ -55,10 +57,12 @@ class OpLayer(nnx.Module):
                 setattr(self, step.name, BatchNorm(step.channels, step.act, defaults.bn_eps))
             elif isinstance(step, p.SqueezeExcite):
                 setattr(self, step.name, SqueezeExcite(step))
+            elif type(step) in MODULES:
+                setattr(self, step.name, MODULES[type(step)](step))
 
     def __call__(self, x: Float[Array, "n h w c"], train: bool | jax.Array, momentum: float | jax.Array) -> jax.Array:
         y = x
-        for step in self.op.primitives():
+        for step in self.op.steps():
             y = self._step(step, y, train, momentum)
         return y + x if self.op.has_residual else y
 
@@ -79,4 +83,20 @@ class OpLayer(nnx.Module):
             return x.mean((1, 2), keepdims=True)
         if isinstance(step, p.Dense):
             return module.add_bias(x.reshape(x.shape[0], -1) @ module.kernel[...].astype(x.dtype))
+        if type(step) in MODULES:
+            return module(x)
+        if isinstance(step, p.PoolDifference):
+            return pool_difference(x, step.size)
+        if isinstance(step, p.Residual):
+            y = x
+            for inner in step.steps:
+                y = self._step(inner, y, train, momentum)
+            return x + y
+        if isinstance(step, p.Split):
+            ends = list(itertools.accumulate(c.in_ for c in step.convs))[:-1]
+            parts = zip(step.convs, jnp.split(x, ends, axis=-1), strict=True)
+            return jnp.concatenate([self._step(c, part, train, momentum) for c, part in parts], axis=-1)
+        if isinstance(step, p.Mean):
+            outs = [self._step(head, x, train, momentum) for head in step.heads]
+            return sum(outs[1:], outs[0]) / len(outs)
         raise TypeError(f"no layer for primitive {step!r}")

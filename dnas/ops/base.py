@@ -1,6 +1,6 @@
 """What every op type is: a frozen dataclass that expands to primitives.
 
-An op (a row of the paper's block table) is *defined* by its list of primitives in execution order. Parameters, MACs,
+An op (a row of the paper's block table) is *defined* by its list of steps in execution order. Parameters, MACs,
 shapes, the features of a latency cost model and the Flax layer are all computed from that list, so a new op type is
 one dataclass with one method. Nothing here imports JAX.
 """
@@ -8,14 +8,13 @@ one dataclass with one method. Nothing here imports JAX.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from dnas.errors import ArchitectureError, nearest
 from dnas.files import shown
-from dnas.ops.primitives import Dense, Primitive, Shape, SqueezeExcite
+from dnas.ops.primitives import Primitive, Shape, SqueezeExcite
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "gelu")
 GATES = ("sigmoid", "hsigmoid")
@@ -24,7 +23,7 @@ MAX_SIZE = 1 << 24  # of any width, kernel or map: far above every network, far 
 # Labels of published files: informative, never part of an op's identity.
 LABELS = frozenset({"part", "from", "expansion", "endpoint", "input_ratio", "output_ratio"})
 # JSON fields that are written only where they differ from the default, and those that may be absent when read.
-_QUIET = frozenset({"pad", "expand_groups", "project_groups", "shuffle", "expand_splits", "project_splits"})
+_QUIET = frozenset({"pad", "expand_groups", "project_groups", "shuffle", "expand_splits", "project_splits", "layer_scale"})
 _OPTIONAL = _QUIET | {"bias", "se", "groups", "norm", "pw_act"}
 
 
@@ -33,7 +32,7 @@ OPS: dict[str, type[Op]] = {}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Op:
-    """One layer of a network. Subclasses set ``op`` (the JSON name) and implement ``primitives``.
+    """One layer of a network. Subclasses set ``op`` (the JSON name) and implement ``steps``.
 
     Field names are those of the JSON, with a trailing underscore where Python reserves the word (``in_``).
     """
@@ -47,7 +46,8 @@ class Op:
 
     # -- what a subclass says -------------------------------------------------------------------------------------
 
-    def primitives(self) -> tuple[Primitive, ...]:
+    def steps(self) -> tuple[Primitive, ...]:
+        """What the op does, in order; a step may itself be made of primitives (``Residual``, ``Split``, ``Mean``)."""
         raise NotImplementedError
 
     def check(self) -> None:
@@ -72,6 +72,10 @@ class Op:
         except ValueError as problem:
             raise ArchitectureError(f"{self.op}: {problem}") from None
 
+    def primitives(self) -> tuple[Primitive, ...]:
+        """The primitives of all steps in execution order; their names are places in the parameter tree."""
+        return tuple(leaf for step in self.steps() for leaf in step.leaves())
+
     @property
     def has_residual(self) -> bool:
         return bool(getattr(self, "residual", False))
@@ -83,14 +87,13 @@ class Op:
 
     def trace(self, shape: Shape) -> tuple[tuple[Primitive, Shape], ...]:
         """Each primitive with the shape that it reads. Errors: ArchitectureError where the shapes cannot work."""
-        return _trace(self, shape)
+        return _walk(self, shape)[0]
 
     def out_shape(self, shape: Shape) -> Shape:
-        steps = _trace(self, shape)
-        return steps[-1][0].out_shape(steps[-1][1]) if steps else shape
+        return _walk(self, shape)[1]
 
     def macs(self, shape: Shape) -> int:
-        return sum(p.macs(s) for p, s in _trace(self, shape))
+        return sum(p.macs(s) for p, s in self.trace(shape))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON object: ``op`` and all fields, in order; rare ones only where they differ from their default."""
@@ -166,24 +169,21 @@ def op_from_dict(given: Mapping[str, Any]) -> Op:
 
 
 @lru_cache(maxsize=65536)
-def _trace(op: Op, shape: Shape) -> tuple[tuple[Primitive, Shape], ...]:
-    steps, start = [], shape
-    for primitive in op.primitives():
-        wanted = getattr(primitive, "in_", None) or getattr(primitive, "channels", None)
-        size = math.prod(shape) if isinstance(primitive, Dense) else shape.channels
-        if wanted is not None and wanted != size:
-            raise ArchitectureError(
-                f"{op.op}: {primitive.name or 'input'} takes {wanted} channels but is given {size} ({shape})"
-            )
-        steps.append((primitive, shape))
-        shape = primitive.out_shape(shape)
-        if shape.height < 1 or shape.width < 1:
-            raise ArchitectureError(f"{op.op}: the map is empty after {primitive.name!r} (input {start})")
-    if op.has_residual and shape != start:
-        raise ArchitectureError(f"{op.op}: a residual needs equal shapes, got {start} -> {shape}")
-    if not steps and op.in_channels not in (None, shape.channels):
+def _walk(op: Op, shape: Shape) -> tuple[tuple[tuple[Primitive, Shape], ...], Shape]:
+    """Every primitive with the shape that it reads, and the output shape."""
+    found: list[tuple[Primitive, Shape]] = []
+    out = shape
+    for step in op.steps():
+        try:
+            found += step.walk(out)
+        except ArchitectureError as problem:
+            raise ArchitectureError(f"{op.op}: {problem}") from None
+        out = step.out_shape(out)
+    if op.has_residual and out != shape:
+        raise ArchitectureError(f"{op.op}: a residual needs equal shapes, got {shape} -> {out}")
+    if not found and op.in_channels not in (None, shape.channels):
         raise ArchitectureError(f"{op.op}: takes {op.in_channels} channels but is given {shape.channels} ({shape})")
-    return tuple(steps)
+    return tuple(found), out
 
 
 def _json_name(field: dataclasses.Field[Any]) -> str:
@@ -200,8 +200,9 @@ def _is_default(op: Op, field: dataclasses.Field[Any]) -> bool:
 
 POSITIVE = frozenset({
     "in_", "mid", "mid_in", "mid_out", "out", "kernel", "stride", "groups", "expand_groups", "project_groups",
-    "shuffle", "expand_splits", "project_splits",
+    "shuffle", "expand_splits", "project_splits", "dim", "hidden", "pool", "heads", "key_dim", "value_dim", "resolution",
 })  # fmt: skip
+KERNELS = frozenset({"kernel", "pool", "dw_start", "dw_mid", "dw_end"})  # 0: there is none
 
 
 def _check_types(op: Op) -> None:
@@ -224,7 +225,7 @@ def _check_types(op: Op) -> None:
         least = 1 if field.name in POSITIVE else 0
         if any(type(v) is int and not least <= v <= MAX_SIZE for v in sizes):
             raise ArchitectureError(f"{op.op}: {name} is {shown(value)}; expected {least} to {MAX_SIZE}")
-        if field.name == "kernel" and any(v % 2 == 0 for v in sizes) and getattr(op, "pad", None) is None:
-            raise ArchitectureError(f"{op.op}: kernel is {shown(value)}; an even kernel has no middle: give pad as well")
+        if field.name in KERNELS and any(v and v % 2 == 0 for v in sizes) and getattr(op, "pad", None) is None:
+            raise ArchitectureError(f"{op.op}: {name} is {shown(value)}; an even kernel has no middle: give pad as well")
         if field.name in ("act", "pw_act") and value is not None and value not in ACTIVATIONS:
             raise ArchitectureError(f"{op.op}: {name} is {shown(value)}{nearest(str(value), ACTIVATIONS)}")

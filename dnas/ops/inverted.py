@@ -6,22 +6,24 @@ import dataclasses
 from typing import ClassVar
 
 from dnas.ops.base import SE, Op
-from dnas.ops.conv import check_groups
-from dnas.ops.primitives import Conv, Norm, Primitive, Shuffle
+from dnas.ops.conv import check_groups, check_kernels, check_splits, kernel_label, ratio_label
+from dnas.ops.primitives import Norm, Primitive, Shuffle, depthwise, pointwise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class InvertedResidualOp(Op):
     """[1x1 in -> mid -> BN -> act] -> [shuffle] -> depthwise k x k -> BN -> act -> [SE] -> 1x1 -> BN; + input.
 
-    ``expand``: whether the first 1x1 exists; sources disagree where mid == in, so it is part of the op.
+    ``expand``: whether the first 1x1 exists; sources disagree where mid == in, so it is part of the op. ``kernel`` as a list:
+    each share of the channels has its own; ``expand_splits`` and ``project_splits``: each share has a 1x1 of its own (MixNet,
+    arXiv:1907.09595).
     """
 
     op: ClassVar[str] = "ir"
     in_: int
     mid: int
     out: int
-    kernel: int = 3
+    kernel: int | tuple[int, ...] = 3
     stride: int = 1
     expand: bool = True
     act: str = "relu"
@@ -31,6 +33,8 @@ class InvertedResidualOp(Op):
     expand_groups: int = 1
     project_groups: int = 1
     shuffle: int = 1
+    expand_splits: int = 1
+    project_splits: int = 1
     pad: int | None = None
 
     def check(self) -> None:
@@ -39,29 +43,31 @@ class InvertedResidualOp(Op):
         check_groups(self.in_, self.mid, self.expand_groups)
         check_groups(self.mid, self.out, self.project_groups)
         check_groups(self.mid, self.mid, self.shuffle)
+        check_kernels(self.mid, self.kernel)
+        check_splits(self.in_, self.mid, self.expand_splits, self.expand_groups)
+        check_splits(self.mid, self.out, self.project_splits, self.project_groups)
 
-    def primitives(self) -> tuple[Primitive, ...]:
+    def steps(self) -> tuple[Primitive, ...]:
         mid, steps = self.mid, []
         if self.expand:
             steps += [
-                Conv("expand", self.in_, mid, groups=self.expand_groups, bias=self.bias),
+                pointwise("expand", self.in_, mid, self.expand_groups, self.expand_splits, self.bias),
                 Norm("expand_bn", mid, self.act),
             ]
         if self.shuffle > 1:
             steps.append(Shuffle("shuffle", self.shuffle))
         return (
             *steps,
-            Conv("depthwise", mid, mid, self.kernel, self.stride, mid, self.bias, self.pad),
+            depthwise("depthwise", mid, self.kernel, self.stride, self.bias, self.pad),
             Norm("depthwise_bn", mid, self.act),
             *((self.se.primitive(mid),) if self.se else ()),
-            Conv("project", mid, self.out, groups=self.project_groups, bias=self.bias),
+            pointwise("project", mid, self.out, self.project_groups, self.project_splits, self.bias),
             Norm("project_bn", self.out),
         )
 
     @property
     def label(self) -> str:
-        ratio = self.mid / self.in_
-        parts = [f"k{self.kernel}", f"e{ratio:g}" if ratio * 100 % 1 == 0 else f"m{self.mid}"]
+        parts = [kernel_label(self.kernel), ratio_label("e", self.mid, self.in_)]
         if max(self.expand_groups, self.project_groups) > 1:
             parts.append(f"g{max(self.expand_groups, self.project_groups)}")
         return "_".join(parts + (["se"] if self.se else []))
