@@ -35,7 +35,7 @@ class Member(NamedTuple):
 
 def fusible(ops: Sequence[tuple[str, Op]]) -> tuple[Member, ...]:
     """Those of the (label, op) that can run together: inverted residuals alike in activation, stride and output."""
-    members = [Member(label, op) for label, op in ops if isinstance(op, InvertedResidualOp) and op.se is None]
+    members = [Member(label, op) for label, op in ops if _simple(op)]
     alike = [m for m in members if _common(m.op) == _common(members[0].op)]
     alike.sort(key=lambda m: (m.op.kernel, not m.op.expand))
     return tuple(alike) if len(alike) > 1 else ()
@@ -70,9 +70,18 @@ def mixture(
     return (total + x * sum(residual) if residual else total), run.new  # type: ignore[return-value]
 
 
+def _simple(op: Op) -> TypeGuard[InvertedResidualOp]:
+    """An inverted residual with one kernel size, wider than its padding, no shares of channels and no squeeze-excitation."""
+    if not isinstance(op, InvertedResidualOp) or op.se is not None:
+        return False
+    if not isinstance(op.kernel, int) or (op.pad or 0) >= op.kernel:
+        return False
+    return op.expand_splits == op.project_splits == 1
+
+
 def in_blocks(op: Op, train: bool | jax.Array, dtype: Any) -> TypeGuard[InvertedResidualOp]:
     """Whether ``op`` runs by blocks of images: in training on a CPU, in float32 or wider."""
-    if not isinstance(op, InvertedResidualOp) or op.se is not None or not op.expand or (op.pad or 0) >= op.kernel:
+    if not _simple(op) or not op.expand:
         return False
     return train is True and jax.default_backend() == "cpu" and jnp.finfo(dtype).bits >= 32
 
