@@ -182,8 +182,9 @@ def test_wrong_images_and_missing_gates_are_refused() -> None:
 # -- devices ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("count", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))])
 @pytest.mark.parametrize("sampled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_eight_devices_are_one(sampled: bool) -> None:
+def test_several_devices_are_one(sampled: bool, count: int) -> None:
     """Parameters replicated, images sharded: equal loss, gradients and (global) statistics."""
     space = tiny.plain_space()
     description = space if sampled else space.fix((0, 1))
@@ -192,10 +193,10 @@ def test_eight_devices_are_one(sampled: bool) -> None:
     x, dy = tiny.normal(1, 16, 8, 8, 3), tiny.normal(2, 16, 3)
     run = tiny.compiled(partial(tiny.pull, net))
     one = run(params, stats, x, chosen, dy)
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-    assert mesh.size == 8
+    mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
+    assert mesh.size == count
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     params, stats, chosen = jax.device_put((params, stats, chosen), everywhere)
-    eight = run(params, stats, jax.device_put(x, split), chosen, jax.device_put(dy, split))
-    assert len(eight["x"].sharding.device_set) == 8
-    tiny.assert_close(eight, one, 1e-5, least=1)
+    several = run(params, stats, jax.device_put(x, split), chosen, jax.device_put(dy, split))
+    assert len(several["x"].sharding.device_set) == count
+    tiny.assert_close(several, one, 1e-5, least=1)
