@@ -210,7 +210,7 @@ MUTATIONS: tuple[tuple[Path_, Any, tuple[str, ...]], ...] = (
     (("layers", 1, "out"), 16, ("layer 1", "ir", "residual", "9x9x8 -> 9x9x16")),
     (("layers", 1, "stride"), 2, ("layer 1", "ir", "residual", "9x9x8 -> 5x5x8")),
     (("layers", 1, "kernel"), 4, ("layer 1", "ir", "kernel is 4")),
-    (("layers", 1, "kernel"), [3, 5], ("layer 1", "ir", "kernel is (3, 5)")),
+    (("layers", 1, "kernel"), [3, 0], ("layer 1", "ir", "kernel is (3, 0)")),
     (("layers", 1, "kernels"), 3, ("layer 1", "ir", "unknown field 'kernels'", "did you mean 'kernel'")),
     (("layers", 1, "se", "reduce"), 0, ("layer 1", "se", "'reduce': 0")),
     (("layers", 1, "se", "reduce"), GONE, ("layer 1", "ir", "se has fields")),
