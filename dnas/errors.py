@@ -9,6 +9,11 @@ from collections.abc import Iterable
 class DnasError(Exception):
     """A mistake that the user can mend. Commands print its text on one line and exit with code 2."""
 
+    def __str__(self) -> str:
+        """The text, cut in its middle where what was given is endless."""
+        text = super().__str__()
+        return text if len(text) <= 1800 else f"{text[:1200]} ... {text[-500:]}"
+
 
 class ConfigError(DnasError):
     """An option is out of range, contradicts another one, or names something that does not exist."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_latency_files import BODY, MODEL, NETWORK, body
 
@@ -63,6 +63,7 @@ def prices_are_those_of_the_file(lut: LatencyTable, text: str) -> None:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, len(TEXT)), st.integers(0, 30), st.sampled_from(PUT)), min_size=1, max_size=3))
+@example([(TEXT.index('"operators"') + 1, 0, "9" * 5000)])  # a name of 5,000 digits is cut in the message
 def test_no_mangled_text_breaks_a_table(tmp_path: Path, cuts: list[tuple[int, int, str]]) -> None:
     text = TEXT
     for at, length, put in cuts:
