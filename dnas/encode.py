@@ -18,7 +18,7 @@ def encode(space: Space, architecture: Architecture) -> Genotype:
     """One option index per choice; choices that the architecture leaves open are 0.
 
     Identities of the space may be written as ``skip`` layers or left out; layers that a depth drops are left out.
-    Convolution biases, BN constants and the number of classes are not compared.
+    Convolution biases, BN constants and the number of classes are not compared: ``left_out`` says what differs.
     Errors: SpaceError that names the first layer which no candidate builds.
     """
     for field, given, wanted in (
@@ -70,6 +70,28 @@ def encode(space: Space, architecture: Architecture) -> Genotype:
     return tuple(min(found[n]) if n in found else 0 for n in space.choices)
 
 
+def left_out(space: Space, architecture: Architecture) -> tuple[str, ...]:
+    """What ``encode`` does not compare and ``architecture`` has otherwise, as sentences; none if the space builds it exactly.
+
+    Errors: those of ``encode``.
+    """
+    found = space.fix(encode(space, architecture))
+    pairs = list(zip(*([op for op in n.layers if not isinstance(op, SkipOp)] for n in (found, architecture)), strict=True))
+    sentences = []
+    for bare, biased, words in ((0, 1, "have convolution biases that the space leaves out"), (1, 0, "lack the space's biases")):
+        more = [p[biased].params - p[bare].params for p in pairs if _biased(p[biased]) and not _biased(p[bare])]
+        if more:
+            sentences.append(f"{len(more)} layers {words}: {sum(more):,} parameters.")
+    for field, given, own in (
+        ("BN eps", architecture.defaults.bn_eps, space.defaults.bn_eps),
+        ("BN momentum", architecture.defaults.bn_momentum, space.defaults.bn_momentum),
+        ("classes", architecture.num_classes, space.num_classes),
+    ):
+        if given != own:
+            sentences.append(f"{field} {given:g}; {space.name} has {own:g}.")
+    return tuple(sentences)
+
+
 def _agree(candidate: Candidate, picked: dict[str, frozenset[int]]) -> dict[str, frozenset[int]] | None:
     """``picked`` narrowed to the options that select ``candidate``; None if they contradict it."""
     narrowed = dict(picked)
@@ -82,6 +104,10 @@ def _agree(candidate: Candidate, picked: dict[str, frozenset[int]]) -> dict[str,
 
 def _plain(op: Op) -> Op:
     """``op`` without convolution biases, which are not searched."""
-    if op.op != "linear" and getattr(op, "bias", False):
+    if _biased(op):
         return dataclasses.replace(op, bias=False)  # type: ignore[call-arg]
     return op
+
+
+def _biased(op: Op) -> bool:
+    return op.op != "linear" and getattr(op, "bias", False)

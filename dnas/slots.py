@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,8 @@ class OneOf:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the options: k3_e6 for an op, its name for a choice within a choice, the value itself for a field."""
+        if all(isinstance(o, Op) for o in self.options):
+            return told_apart(self.options)
         return tuple(
             o.label if isinstance(o, Op | Template) else o.name if isinstance(o, OneOf) else str(o) for o in self.options
         )
@@ -215,15 +217,32 @@ def _candidates(item: Op | OneOf | Template, index: int) -> list[Candidate]:
         expanded = list(_expand(item, {}))
     except (ArchitectureError, SpaceError) as problem:
         raise SpaceError(f"layer {index}: {problem}") from None
-    labels = [op.label for op, _ in expanded]
-    if len(set(labels)) < len(labels):  # several families in one layer: say which
-        labels = [f"{op.op}_{op.label}" for op, _ in expanded]
-    if len(set(labels)) < len(labels):
-        labels = [repr(op) for op, _ in expanded]
+    labels = told_apart([op for op, _ in expanded])
     return [
         Candidate(op, label, tuple((n, (i,)) for n, i in when.items()))
         for (op, when), label in zip(expanded, labels, strict=True)
     ]
+
+
+def told_apart(ops: Sequence[Op]) -> tuple[str, ...]:
+    """Short names of ``ops``, all different: with the family, and with the fields that differ, where labels alone do not do."""
+    labels = [op.label for op in ops]
+    if len(set(labels)) < len(labels) and len({op.op for op in ops}) > 1:  # several families in one layer: say which
+        labels = [f"{op.op}_{op.label}" for op in ops]
+    for label in {x for x in labels if labels.count(x) > 1}:
+        alike = [i for i, x in enumerate(labels) if x == label]
+        fields = dataclasses.fields(ops[alike[0]])
+        told = [f.name for f in fields if len({getattr(ops[i], f.name) for i in alike}) > 1]
+        for i in alike:
+            labels[i] = "_".join([label, *(_said(name, getattr(ops[i], name)) for name in told)])
+    return tuple(labels)
+
+
+def _said(name: str, value: Any) -> str:
+    """hswish, residual, no_se, out24."""
+    if value is None or value is False:
+        return f"no_{name}"
+    return value if isinstance(value, str) else name if value is True else f"{name.rstrip('_')}{value}"
 
 
 def _expand(item: Any, when: dict[str, int]) -> Iterator[tuple[Op, dict[str, int]]]:

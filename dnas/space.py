@@ -15,7 +15,7 @@ from dnas.arch import Architecture, Defaults
 from dnas.errors import ArchitectureError, SpaceError
 from dnas.factors import Factor, count
 from dnas.files import dump_json, sha256, shown, write_text
-from dnas.ops import Op, Shape, SkipOp
+from dnas.ops import GlobalPoolOp, LinearOp, Op, Shape, SkipOp
 from dnas.ops.base import MAX_SIZE
 from dnas.slots import Candidate, Layer, OneOf, Slot, Stage, Template, build_slots, choices_of
 
@@ -139,13 +139,19 @@ class Space:
         return tuple(codes.values())
 
     def encode(self, architecture: Architecture) -> Genotype:
-        """The genotype that builds ``architecture`` (convolution biases, name and class count apart).
+        """The genotype that builds ``architecture`` (biases, BN constants, name and class count apart: ``left_out``).
 
         Errors: SpaceError that names the first layer which is not in the space.
         """
         from dnas.encode import encode
 
         return encode(self, architecture)
+
+    def left_out(self, architecture: Architecture) -> tuple[str, ...]:
+        """Sentences on what ``encode`` does not compare and ``architecture`` has otherwise. Errors: those of ``encode``."""
+        from dnas.encode import left_out
+
+        return left_out(self, architecture)
 
     def sample(self, rng: np.random.Generator | int) -> Genotype:
         """A genotype drawn uniformly over the options of every choice; ``rng`` is a generator or a seed."""
@@ -160,14 +166,21 @@ class Space:
         return terms.extreme(1)[0], terms.extreme(-1)[0]
 
     def at(self, resolution: int | None = None, num_classes: int | None = None) -> Space:
-        """The same space for other images: pixels, or number of classes (the classifier's width follows)."""
+        """The same space for other images: pixels, or number of classes (the classifier's width follows).
+
+        A space whose output is a feature map gets a global pool and a classifier.
+        """
         layers = self.layers
         if num_classes is not None and num_classes != self.num_classes:
             last = layers[-1]
-            if not isinstance(last, Op) or getattr(last, "out", None) != self.num_classes:
+            if self.num_classes and (not isinstance(last, Op) or getattr(last, "out", None) != self.num_classes):
                 raise SpaceError(f"{self.name}: its last layer is not a classifier of {self.num_classes} classes")
             try:
-                layers = (*layers[:-1], dataclasses.replace(last, out=num_classes))  # type: ignore[call-arg]
+                if self.num_classes:
+                    layers = (*layers[:-1], dataclasses.replace(last, out=num_classes))  # type: ignore[call-arg]
+                else:
+                    pooled = LinearOp(in_=self.slots[-1].out_shape.channels, out=num_classes)
+                    layers = (*layers, GlobalPoolOp(), pooled)
             except ArchitectureError as problem:
                 raise SpaceError(f"{self.name}: num_classes {shown(num_classes)}: {problem}") from None
         return dataclasses.replace(

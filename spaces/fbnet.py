@@ -18,6 +18,6 @@ STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 
 def SPACE(expand1: bool = False, head: int = 1984, resolution: int = 224, num_classes: int = 1000) -> Space:
     """``head``: width of the last 1x1 convolution (1984 in FBNet-B and C, 1504 in A); ``resolution`` in pixels."""
     return fbnet_space(
-        "fbnet", STAGES, stem=16, stem_stride=2, head=head, resolution=resolution, num_classes=num_classes,
+        "fbnet", STAGES, stem=16, stem_stride=2, head_width=head, resolution=resolution, num_classes=num_classes,
         expand1=expand1,
     )  # fmt: skip

@@ -14,6 +14,6 @@ STAGES = ((16, 1, 1), (24, 4, 1), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 
 def SPACE(expand1: bool = True, head: int = 1504, resolution: int = 32, num_classes: int = 100) -> Space:
     """``head``: width of the last 1x1 convolution; ``resolution`` in pixels."""
     return fbnet_space(
-        "fbnet_cifar", STAGES, stem=16, stem_stride=1, head=head, resolution=resolution, num_classes=num_classes,
+        "fbnet_cifar", STAGES, stem=16, stem_stride=1, head_width=head, resolution=resolution, num_classes=num_classes,
         expand1=expand1,
     )  # fmt: skip

@@ -13,6 +13,6 @@ STAGES = ((8, 1, 1), (16, 2, 1), (32, 2, 2), (64, 1, 1))
 def SPACE(expand1: bool = False, head: int = 128, resolution: int = 16, num_classes: int = 10) -> Space:
     """``head``: width of the last 1x1 convolution; ``resolution`` in pixels."""
     return fbnet_space(
-        "fbnet_mini", STAGES, stem=8, stem_stride=2, head=head, resolution=resolution, num_classes=num_classes,
+        "fbnet_mini", STAGES, stem=8, stem_stride=2, head_width=head, resolution=resolution, num_classes=num_classes,
         expand1=expand1,
     )  # fmt: skip

@@ -275,9 +275,12 @@ def test_at() -> None:
     assert (other.resolution, other.num_classes, other.defaults, other.options) == (9, 6, Defaults(1e-3), {"width": 4})
     assert other.fix((0,)).shapes[-1] == (1, 1, 6) and space.at(num_classes=3) == space
     features = Space("features", (OneOf("a", PAIR),), 4, 5, 0)
+    assert features.at(num_classes=3).fix((1,)).layers == (PAIR[1], *HEAD)
+    other = Space("other", (OneOf("a", PAIR), GlobalPoolOp(), ConvOp(in_=4, out=3, norm=None), GlobalPoolOp()), 4, 5, 3)
     for call, words in (
         (lambda: space.at(resolution=0), "resolution is 0"), (lambda: space.at(num_classes=0), "out is 0"),
-        (lambda: space.at(num_classes=-1), "out is -1"), (lambda: features.at(num_classes=3), "not a classifier"),
+        (lambda: space.at(num_classes=-1), "out is -1"), (lambda: other.at(num_classes=2), "not a classifier"),
+        (lambda: features.at(num_classes=-1), "out is -1"),
         (lambda: space.at(resolution="9"), "resolution is '9'"),  # type: ignore[arg-type]
     ):  # fmt: skip
         with pytest.raises(SpaceError, match=words):
