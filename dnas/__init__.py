@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dnas import data, derive, gates, latency, search
+    from dnas import data, derive, gates, latency, oracle, search
     from dnas.arch import Architecture
     from dnas.latency.table import LatencyTable
     from dnas.space import OneOf, Space, Stage, Template, load_space
@@ -22,10 +22,23 @@ _HOME = {
     "Stage": "dnas.space", "Template": "dnas.space", "load_space": "dnas.space", "apply": "dnas.supernet",
     "inherit": "dnas.supernet", "init": "dnas.supernet",
 }  # fmt: skip
-_MODULES = ("data", "derive", "errors", "evaluate", "gates", "latency", "objective", "ops", "search", "supernet", "train")
+_MODULES = (
+    "data",
+    "derive",
+    "errors",
+    "evaluate",
+    "gates",
+    "latency",
+    "objective",
+    "ops",
+    "oracle",
+    "search",
+    "supernet",
+    "train",
+)
 __all__ = [
     "Architecture", "LatencyTable", "OneOf", "Space", "Stage", "Template", "__version__", "apply", "data", "derive", "gates",
-    "inherit", "init", "latency", "load_space", "search",
+    "inherit", "init", "latency", "load_space", "oracle", "search",
 ]  # fmt: skip
 
 
