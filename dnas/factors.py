@@ -66,8 +66,8 @@ def _eliminate(factors: list[Factor], combine: Callable[..., Any], remove: Calla
         inside = [f for f in factors if name in f.names]
         joint: Any = None
         for factor in inside:
-            aligned = _align(factor, order)
-            joint = aligned if joint is None else combine(joint, aligned)
+            values = aligned(factor, order)
+            joint = values if joint is None else combine(joint, values)
         joint = np.broadcast_to(joint, [sizes[m] for m in order])
         factors = [f for f in factors if name not in f.names] + [remove(name, Factor(order, joint))]
         del sizes[name]
@@ -77,7 +77,8 @@ def _eliminate(factors: list[Factor], combine: Callable[..., Any], remove: Calla
     return total
 
 
-def _align(factor: Factor, order: tuple[str, ...]) -> np.ndarray:
+def aligned(factor: Factor, order: tuple[str, ...]) -> np.ndarray:
+    """The factor's values with one axis for each choice of ``order``, of length 1 where it does not depend on the choice."""
     axes = sorted(range(len(factor.names)), key=lambda i: order.index(factor.names[i]))
     values = factor.values.transpose(axes)
     shape = iter(values.shape)

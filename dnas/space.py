@@ -219,21 +219,27 @@ class Space:
             f"{self.size:.3g} architectures, {self.resolution} px, {self.num_classes} classes"
         )
 
-    def _free(self, name: str) -> Factor:
-        """1 where choice ``name`` matters or is 0, over the choices that decide whether it matters."""
+    def matters(self, name: str) -> Factor:
+        """Whether choice ``name`` makes a difference, bool over its options and those of the choices that decide it."""
         slots = [s for s in self.slots if name in s.choices]
         names = (name, *(n for n in self.choices if n != name and any(n in s.choices for s in slots)))
         if all(name in dict(c.when) for s in slots for c in s.candidates):
-            return Factor((name,), np.ones(len(self.choices[name].options), int))
+            return Factor((name,), np.ones(len(self.choices[name].options), bool))
         sizes = [len(self.choices[n].options) for n in names]
-        free = np.zeros(sizes, bool)
+        found = np.zeros(sizes, bool)
         for slot in slots:
             matters = np.array([name in dict(c.when) for c in slot.candidates])[slot.table]
             order = sorted(range(len(slot.choices)), key=lambda i: names.index(slot.choices[i]))
             shape = [s if n in slot.choices else 1 for n, s in zip(names, sizes, strict=True)]
-            free = free | matters.transpose(order).reshape(shape)
-        free[0] = True
-        return Factor(names, free.astype(int))
+            found = found | matters.transpose(order).reshape(shape)
+        return Factor(names, found)
+
+    def _free(self, name: str) -> Factor:
+        """1 where choice ``name`` matters or is 0, over the choices that decide whether it matters."""
+        names, matters = self.matters(name)
+        free = matters.astype(int)
+        free[0] = 1
+        return Factor(names, free)
 
     @cached_property
     def _interchangeable(self) -> tuple[tuple[int, ...], ...]:

@@ -27,7 +27,8 @@ class Terms:
 
     ``constant_ms``: table constant and layers without a choice. ``factors``: per set of choices, ms by option indices.
     ``candidates_ms``: per slot, the ms of each candidate (for display). ``warnings`` hold for the whole space,
-    ``slowest_warnings`` are the table's about its slowest network.
+    ``slowest_warnings`` are the table's about its slowest network. ``parts``: what ``constant_ms`` and ``factors`` are sums of,
+    one by one, so that the latency of a network is the table's to the last bit.
     """
 
     constant_ms: float
@@ -35,10 +36,12 @@ class Terms:
     candidates_ms: tuple[tuple[float, ...], ...]
     warnings: tuple[str, ...] = ()
     slowest_warnings: tuple[str, ...] = ()
+    parts: tuple[Factor, ...] = dataclasses.field(default=(), repr=False)
 
     def at(self, assignment: Mapping[str, int]) -> float:
         """Latency in ms of one network, given its option index per choice."""
-        return math.fsum([self.constant_ms, *(float(f.at(assignment)) for f in self.factors)])
+        parts = self.parts or (Factor((), np.array(self.constant_ms)), *self.factors)
+        return math.fsum(float(f.at(assignment)) for f in parts)
 
     def extreme(self, sign: int) -> tuple[float, dict[str, int]]:
         """(ms, assignment) of the fastest (``sign`` 1) or slowest (-1) network, exactly."""
@@ -48,22 +51,17 @@ class Terms:
 
 def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
     """Price every candidate of ``space``. Errors: LatencyError for an op that ``lut`` lacks, as ``missing`` says."""
-    constant = [lut.constant_ms]
+    parts = [Factor((), np.array(lut.constant_ms))]
     candidates_ms = []
-    tables: dict[tuple[str, ...], np.ndarray] = {}
     alike = []
     for slot in space.slots:
         ms = tuple(0.0 if c.off else lut.op_ms(c.op, slot.in_shape, missing).ms for c in slot.candidates)
         candidates_ms.append(ms)
-        if slot.choices:
-            tables[slot.choices] = tables.get(slot.choices, 0.0) + np.array(ms)[slot.table]
-        else:
-            constant.append(ms[0])
+        parts.append(Factor(slot.choices, np.array(ms)[slot.table]))
         real = [m for m, c in zip(ms, slot.candidates, strict=True) if not isinstance(c.op, SkipOp)]
         if len(real) > 1 and max(real) < 2 * min(real):
             alike.append(slot)
-    factors = tuple(Factor(names, values) for names, values in tables.items())
-    terms = Terms(math.fsum(constant), factors, tuple(candidates_ms))
+    terms = Terms(*summed(parts), tuple(candidates_ms), parts=tuple(parts))
     picked = terms.extreme(-1)[1]
     slowest = lut.report(space.fix([picked.get(n, 0) for n in space.choices]), missing)
     warnings = []
@@ -74,6 +72,16 @@ def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
             f"skip differ less than twofold in latency: {lut.name} can hardly tell them apart."
         )
     return dataclasses.replace(terms, warnings=tuple(warnings), slowest_warnings=slowest.warnings)
+
+
+def summed(parts: Sequence[Factor]) -> tuple[float, tuple[Factor, ...]]:
+    """The constant parts as one number, and the others as one factor for each set of choices."""
+    tables: dict[tuple[str, ...], np.ndarray] = {}
+    for part in parts:
+        if part.names:
+            tables[part.names] = tables.get(part.names, 0.0) + part.values
+    constant = math.fsum(float(p.values) for p in parts if not p.names)
+    return constant, tuple(Factor(names, values) for names, values in tables.items())
 
 
 def latency_ms(terms: Terms, gates: Gates | Mapping[str, Any]) -> jax.Array:
