@@ -27,6 +27,7 @@ _MODULES = (
     "derive",
     "errors",
     "evaluate",
+    "families",
     "gates",
     "latency",
     "objective",
@@ -35,6 +36,7 @@ _MODULES = (
     "search",
     "supernet",
     "train",
+    "zoo",
 )
 __all__ = [
     "Architecture", "LatencyTable", "OneOf", "Space", "Stage", "Template", "__version__", "apply", "data", "derive", "gates",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from dnas import zoo
 from dnas.errors import ArchitectureError, nearest
 from dnas.files import dump_json, read_json, sha256, shown, write_text
 from dnas.ops import Op, Shape, op_from_dict
@@ -161,21 +163,44 @@ class Architecture:
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Architecture:
-        """From a JSON file or an object. Errors: ArchitectureError that names file, layer and field."""
+        """From a JSON file, an object, the name of a published network that ships (``fbnet_c``; all: ``dnas.zoo.names()``),
+        or a family with its options (``mobilenetv2:width=0.5,resolution=160``; all: ``dnas.families.FAMILIES``).
+
+        A bare name means what ships; a warning says so where the working folder has a file of that name.
+        Errors: ArchitectureError that names file, layer and field.
+        """
         if isinstance(source, Mapping):
             return cls.from_dict(source)
-        body = read_json(source, ArchitectureError)
+        if isinstance(source, str) and not source.endswith(".json"):
+            from dnas import families
+
+            if source.partition(":")[0] in families.FAMILIES:
+                return families.make(source)
+        path, notice = zoo.find(source)
+        if notice:
+            warnings.warn(notice, stacklevel=2)
+        body = read_json(path, ArchitectureError)
         try:
             return cls.from_dict(body)
         except ArchitectureError as problem:
-            raise ArchitectureError(f"{source}: {problem}") from None
+            raise ArchitectureError(f"{path}: {problem}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON atomically; the same network gives the same text."""
-        write_text(path, dump_json(self.to_dict(), rows="layers"))
+        write_text(path, self.to_json())
+
+    def to_json(self) -> str:
+        """The text of the file: one layer per line."""
+        return dump_json(self.to_dict(), rows="layers")
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.layers)} layers, {self.params:,} parameters, {self.macs:,} MACs at {self.resolution} px"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layer table."""
+        from dnas import html
+
+        return html.architecture(self)
 
 
 def _object(given: Any, where: str, known: frozenset[str] | set[str] | None, needed: set[str]) -> dict[str, Any]:

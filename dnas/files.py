@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dnas.errors import DnasError, RunError
+from dnas.errors import DnasError, RunError, nearest
 
 
 def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
@@ -131,6 +131,34 @@ def shipped(folder: str) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / folder
     return inside if inside.is_dir() else package.parent / folder
+
+
+def find_shipped(
+    source: str | os.PathLike[str], folder: str, what: str, error: type[DnasError], options: list[str] | None = None
+) -> tuple[Path, str | None]:
+    """The JSON file that ``source`` means, and a sentence where a bare name could mean two.
+
+    A bare name is a file of ``shipped(folder)``, with or without ``.json``, else one of the working folder; anything with
+    a separator is a path. ``options``: names to suggest (default: the shipped files). Errors: ``error`` for an unknown name.
+    """
+    text = os.fspath(source)
+    if not isinstance(source, str) or "/" in text or os.sep in text or (os.altsep or "/") in text:
+        return Path(source), None
+    known = sorted(p.name for p in shipped(folder).glob("*.json"))
+    options = known if options is None else options
+    if not text or "\0" in text:
+        raise error(f"{text!r} is no name of a {what}; available: {', '.join(options)}")
+    names = dict.fromkeys((text, f"{text.removesuffix('.json')}.json"))
+    here = next((Path(n) for n in names if kind(n) == "file"), None)
+    for name in names:
+        if name in known:
+            path = shipped(folder) / name
+            if here is None or here.resolve() == path.resolve():
+                return path, None
+            return path, f"{text}: the shipped {what} is used; write ./{here} for the file in the working folder"
+    if here is None:
+        raise error(f"unknown {what} {shown(text)}{nearest(text, options)} (or give a file's path)")
+    return here, None
 
 
 def _umask() -> int:

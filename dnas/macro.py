@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dnas.errors import SpaceError
 from dnas.ops import SE, ConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, Op, SkipOp
+from dnas.ops.widths import round8
 from dnas.slots import Layer, OneOf, Stage
 from dnas.space import Space
 
@@ -77,12 +78,6 @@ def inverted(at: Place, mid: int, kernel: int, act: str = "relu", se: SE | None 
 def skip_where_possible(at: Place) -> tuple[Op, ...]:
     """An identity as the last candidate, where input and output shapes match."""
     return (SkipOp(in_=at.in_, out=at.out),) if at.keeps_shape else ()
-
-
-def round8(channels: float) -> int:
-    """The nearest multiple of 8, half up, at least 8, one step up if that loses more than 10 % (MobileNets)."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def quarter(mid: int) -> SE:

@@ -211,6 +211,12 @@ class Space:
         """sha256 of the canonical JSON."""
         return sha256(dump_json(self.to_json()))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the candidates of each layer."""
+        from dnas import html
+
+        return html.space(self)
+
     def __str__(self) -> str:
         layers = sum(len(s.candidates) > 1 for s in self.slots)
         most = max(len(s.candidates) for s in self.slots)

@@ -210,6 +210,12 @@ class LatencyTable:
     def __str__(self) -> str:
         return f"{self.name}: {len(self.entries)} entries; {self.summary()}"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from dnas import html
+
+        return html.latency_table(self)
+
     # -- files ----------------------------------------------------------------------------------------------------
 
     @classmethod

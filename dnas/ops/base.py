@@ -111,6 +111,15 @@ class Op:
         channels = () if self.in_channels is not None else (("channels", shape.channels),)
         return (("op", self.op), *priced, *channels, ("height", shape.height), ("width", shape.width))
 
+    def __str__(self) -> str:
+        """As a row of a paper's table: ``ir k5 e6 se24 hswish +`` (+: adds its input)."""
+        own = self.op.split("_")
+        words = [w for w in self.label.split("_") if w not in own and w != "se"]
+        se = getattr(self, "se", None)
+        act = (getattr(self, "act", None), getattr(self, "pw_act", None))
+        words += [f"se{se.reduce}"] if se else []
+        return " ".join([self.op, *words, *(a for a in act if a), *["+"] * self.has_residual])
+
     def __repr__(self) -> str:
         fields = [f for f in dataclasses.fields(self) if not _is_default(self, f)]
         return f"{self.op}({', '.join(f'{_json_name(f)}={getattr(self, f.name)}' for f in fields)})"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich import progress as bars
 from rich.console import Console as RichConsole
-from rich.table import Table
+
+from dnas.describe import print_table
 
 if TYPE_CHECKING:
     from dnas.search.engine import Setup
@@ -99,26 +100,7 @@ class Console:
         if not self._rich:
             return
         arch, report = result.architecture, result.latency
-        table = Table(title=None, show_edge=False, pad_edge=False)
-        for heading, justify in (
-            ("#", "right"),
-            ("layer", "left"),
-            ("output", "right"),
-            ("ms", "right"),
-            ("MACs", "right"),
-            ("params", "right"),
-        ):
-            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-        for index, op in enumerate(arch.layers):
-            shape = arch.shapes[index]
-            ms = report.layers_ms[index]
-            table.add_row(
-                str(index), f"{op.op} {op.label}" if op.label != op.op else op.op, str(arch.shapes[index + 1]), f"{ms:.4f}",
-                f"{op.macs(shape):,}", f"{op.params:,}",
-            )  # fmt: skip
-        table.add_section()
-        table.add_row("", "total", "", f"{report.total_ms:.4f}", f"{arch.macs:,}", f"{arch.params:,}", style="bold")
-        self._rich.print(table)
+        print_table(self._rich, arch, (report,))
         self.note("")
         status = f"{report.table.status} for {report.table.device}"
         target = arch.provenance.get("target_ms")

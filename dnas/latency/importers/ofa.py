@@ -12,6 +12,7 @@ from pathlib import Path
 from dnas.latency.importers.common import Found, Wanted, spellings
 from dnas.latency.importers.text_keys import Fields, Ops, flag, inverted, read_text_keys
 from dnas.ops import SE
+from dnas.ops.widths import round8
 
 
 def read(path: Path, wanted: Wanted) -> Found:
@@ -34,6 +35,4 @@ def se_width(mid: int) -> int:
     >>> se_width(96), se_width(72), se_width(640)
     (24, 24, 160)
     """
-    quarter = mid // 4
-    width = max(8, (quarter + 4) // 8 * 8)
-    return width + 8 if width < 0.9 * quarter else width
+    return round8(mid // 4)

@@ -1,0 +1,58 @@
+"""What a notebook shows of a network, a space and a latency table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dnas.arch import Architecture
+    from dnas.latency.table import LatencyTable
+    from dnas.space import Space
+
+
+def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], last: Sequence[str] = ()) -> str:
+    """An HTML table; ``last`` is a bold line at its end."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(line(row, "td") for row in rows) + (line(last, "th") if last else "")
+    head = f"<thead>{line(headings, 'th')}</thead>" if headings else ""
+    return f"<table><caption>{html.escape(caption)}</caption>{head}<tbody>{body}</tbody></table>"
+
+
+def architecture(network: Architecture) -> str:
+    """The layer table of ``python -m dnas.describe``."""
+    from dnas import describe
+
+    caption = "; ".join(filter(None, (str(network), describe.origin(network))))
+    return table(caption, describe.HEADINGS, (row.cells() for row in describe.rows(network)), describe.totals(network))
+
+
+def space(given: Space) -> str:
+    """One row per layer: its candidates, input and output."""
+    rows = (
+        (
+            str(s.index),
+            ", ".join(s.choices) or "fixed",
+            ", ".join(c.label for c in s.candidates),
+            str(s.in_shape),
+            str(s.out_shape),
+        )
+        for s in given.slots
+    )
+    return table(str(given), ("#", "choice", "candidates", "input", "output"), rows)
+
+
+def latency_table(given: LatencyTable) -> str:
+    """What the table is, and what it covers; not its entries, which are thousands."""
+    facts = {
+        "device": given.device, "runtime": given.runtime, "precision": given.precision, "status": given.status,
+        "meaning": given.meaning, "error": str(given.error.get("summary", "not checked against whole networks")),
+        "entries": f"{len(given.entries):,}", "constant": f"{given.constant_ms:g} ms",
+        "cost model": given.cost_model.formula if given.cost_model else "none",
+        "made for": "{} to {} px".format(*given.resolutions) if given.resolutions else "any resolution",
+    }  # fmt: skip
+    return table(given.name, (), facts.items())
