@@ -7,6 +7,7 @@ the one file that knows ``nnx.split`` and ``nnx.merge``.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -56,6 +57,11 @@ class Net:
     @cached_property
     def choices(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(n for s in self.slots for n in s.choices))
+
+    @cached_property
+    def alike(self) -> tuple[tuple[Slot, ...], ...]:
+        """The slots in order; neighbours that have the same candidates between the same shapes are together."""
+        return tuple(tuple(group) for _, group in itertools.groupby(self.slots, _pattern))
 
     def __hash__(self) -> int:
         return self._hash
@@ -136,16 +142,15 @@ def apply(
     logits_dtype = x.dtype
     x = x if compute is None else x.astype(compute)
     new_stats: Tree = {}
-    for slot in net.slots:
-        name = _name(slot)
-        if isinstance(slot.candidates[0].op, LinearOp):
+    roll = remat or (gates is not None and gates.active is not None)  # what a loop keeps for the backward pass is copied
+    for slots in net.alike if roll else [(slot,) for slot in net.slots]:
+        if isinstance(slots[0].candidates[0].op, LinearOp):
             x = x.astype(logits_dtype)
-        block: Any = _SuperBlock(slot, net.defaults, train)
+        block: Any = _SuperBlock(slots[0], net.defaults, train)
         block = jax.checkpoint(block) if remat else block
-        slot_stats = stats.get(name, {})
-        x, slot_stats = block(params.get(name, {}), slot_stats, x, gates, decay)
-        if slot_stats:
-            new_stats[name] = slot_stats
+        each = [(params.get(_name(s), {}), stats.get(_name(s), {}), *_gates(s, gates)) for s in slots]
+        x, found = _rolled(block, each, x, decay)
+        new_stats |= {_name(s): own for s, own in zip(slots, found, strict=True) if own}
     return (x.reshape(x.shape[0], -1) if x.shape[1:3] == (1, 1) else x).astype(logits_dtype), new_stats
 
 
@@ -186,16 +191,14 @@ class _SuperBlock:
     train: bool | jax.Array
 
     def __call__(
-        self, params: Tree, stats: Tree, x: jax.Array, gates: Gates | None, momentum: float | jax.Array
+        self, params: Tree, stats: Tree, weights: jax.Array | None, chosen: jax.Array | None, x: jax.Array, momentum: Any
     ) -> tuple[jax.Array, Tree]:
-        candidates = self.slot.candidates
-        if len(candidates) == 1:
+        """``weights``: f32[..., candidates]; ``chosen``: i32[k], the candidates that run, or None for all."""
+        if weights is None:
             y, new = self.run(0, params, stats, x, momentum)
             return y, stats | new
-        assert gates is not None
-        weights = _candidate_gates(self.slot, gates.weights)
-        if gates.active is not None:
-            return self.sampled(params, stats, x, weights, gates.active, momentum)
+        if chosen is not None:
+            return self.sampled(params, stats, x, weights, chosen, momentum)
         return self.soft(params, stats, x, weights, momentum)
 
     def soft(
@@ -237,11 +240,10 @@ class _SuperBlock:
         stats: Tree,
         x: jax.Array,
         weights: jax.Array,
-        active: dict[str, jax.Array],
+        chosen: jax.Array,
         momentum: float | jax.Array,
     ) -> tuple[jax.Array, Tree]:
         """Only the candidates on the active paths run, forward and backward."""
-        chosen = _chosen(self.slot, active)
         total = jnp.zeros((*x.shape[:1], *self.slot.out_shape), x.dtype)
         for j in range(chosen.shape[0]):
             again = (chosen[:j] == chosen[j]).any() if j else False  # two paths may meet in one candidate
@@ -286,6 +288,36 @@ def _switch_bwd(block: _SuperBlock, operands: Any, cotangents: Any) -> Any:
 
 
 _switch.defvjp(_switch_fwd, _switch_bwd)
+
+
+def _rolled(
+    block: Any, each: list[tuple[Tree, Tree, jax.Array | None, jax.Array | None]], x: jax.Array, momentum: Any
+) -> tuple[jax.Array, list[Tree]]:
+    """``block`` over and over, with each slot's (params, stats, weights, chosen): traced and compiled once.
+
+    Returns the last output and each slot's new statistics.
+    """
+    if len(each) == 1:
+        x, new = block(*each[0], x, momentum)
+        return x, [new]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    x, new = lax.scan(lambda x, own: block(*own, x, momentum), x, stacked)
+    return x, [jax.tree.map(lambda leaf, i=i: leaf[i], new) for i in range(len(each))]
+
+
+def _pattern(slot: Slot) -> Any:
+    """Equal for slots that may follow each other in one loop; slots without a choice stay alone."""
+    if len(slot.candidates) == 1 or slot.in_shape != slot.out_shape:
+        return slot.index
+    return slot.in_shape, tuple((c.op, c.label) for c in slot.candidates), slot.table.tobytes(), slot.sizes
+
+
+def _gates(slot: Slot, gates: Gates | None) -> tuple[jax.Array | None, jax.Array | None]:
+    """Each candidate's weight, f32[..., candidates], and the candidates that run, i32[k]; None without a choice, or for all."""
+    if len(slot.candidates) == 1:
+        return None, None
+    assert gates is not None
+    return _candidate_gates(slot, gates.weights), None if gates.active is None else _chosen(slot, gates.active)
 
 
 def _chosen(slot: Slot, active: dict[str, jax.Array]) -> jax.Array:

@@ -200,3 +200,19 @@ def test_several_devices_are_one(sampled: bool, count: int) -> None:
     several = run(params, stats, jax.device_put(x, split), chosen, jax.device_put(dy, split))
     assert len(several["x"].sharding.device_set) == count
     tiny.assert_close(several, one, 1e-5, least=1)
+
+
+def test_equal_neighbours_run_in_one_loop_unless_every_map_is_kept() -> None:
+    """Sampled paths and rematerialised layers; that the loop computes the same is what the identities say."""
+    layers = [OneOf(f"l{i}", (block(3), block(5), SkipOp(in_=4, out=4))) for i in range(3)]
+    space = tiny.network("tiny_alike", *layers, OneOf("other", (block(3), block(5))))
+    net, params, stats = dnas.init(space, jax.random.key(0))
+    assert [len(group) for group in net.alike] == [1, 3, 1, 1, 1]
+    x = jnp.ones((2, 8, 8, 3))
+    sampled, soft = gates.one_hot(space, [0, 1, 2, 0]), gates.uniform(space)
+
+    def loops(picked: Gates, remat: bool) -> int:
+        text = str(jax.make_jaxpr(lambda x: supernet.apply(net, params, stats, x, picked, False, remat=remat)[0])(x))
+        return text.count("scan[")
+
+    assert [loops(sampled, False), loops(soft, True), loops(soft, False)] == [1, 1, 0]
