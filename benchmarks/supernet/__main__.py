@@ -4,9 +4,9 @@
     python -m benchmarks.supernet soft paths         some of them (see WORKLOADS)
 
 Sides of one workload take turns, a step each, so that a busy machine slows all of them; medians over the turns, with the
-interquartile range. All processes have the same settings (huge pages for malloc). ``peak`` is a process's largest resident size
-after the compilation, ``temp`` what XLA reserves for one step beside parameters. Results are written to
-benchmarks/results/supernet-PLATFORM.json after every workload; one that is there is not run again.
+interquartile range. All processes have the settings of dnas' commands (malloc keeps its memory, in huge pages). ``peak`` is a
+process's largest resident size after the compilation, ``temp`` what XLA reserves for one step beside parameters. Results
+are written to benchmarks/results/supernet-PLATFORM.json after every workload; one that is there is not run again.
 PyTorch is needed for its side only: pip install torch.
 """
 
@@ -29,9 +29,10 @@ from typing import Any
 
 from benchmarks.machine import machine
 from benchmarks.supernet.case import Case
+from dnas.process import MALLOC
 
 RESULTS = Path(__file__).parents[1] / "results"
-SETTINGS = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+SETTINGS = {"GLIBC_TUNABLES": MALLOC}
 SOFT, SAMPLED, FIXED = Case(), Case(mode="sampled", batch=128), Case(mode="fixed", batch=128)
 TORCH = dataclasses.replace(SOFT, side="torch")
 
@@ -69,6 +70,7 @@ class Worker:
         )  # fmt: skip
         self.start = self._answer()
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
 
     def _answer(self) -> Any:
         assert self.process.stdout
@@ -84,7 +86,9 @@ class Worker:
         return self._answer()
 
     def turn(self) -> None:
-        self.seconds += self._tell("step 1")["seconds"]
+        found = self._tell("step 1")
+        self.seconds += found["seconds"]
+        self.cpu_seconds += found["cpu_seconds"]
 
     def result(self) -> dict[str, Any]:
         end = self._tell("end")
@@ -93,6 +97,7 @@ class Worker:
         return {
             "case": dataclasses.asdict(self.case), "name": str(self.case), "steps": len(self.seconds),
             "step_s": middle, "step_s_quartiles": [low, high], "step_s_least": min(self.seconds),
+            "cpu_s": statistics.median(self.cpu_seconds),
             "images_per_s": self.case.batch / middle, **self.start, **end,
         }  # fmt: skip
 
@@ -129,8 +134,8 @@ def measure(turns: int, cases: tuple[Case, ...]) -> dict[str, Any]:
 def table(body: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| workload | case | step (quartiles) | images/s | temp | process peak | n |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| workload | case | step (quartiles) | CPU time | images/s | temp | process peak | n |",
+        "|" + " --- |" * 8,
     ]
     for found in body["workloads"].values():
         for row in found["rows"]:
@@ -138,7 +143,8 @@ def table(body: dict[str, Any]) -> str:
             temp = f"{row['temp_bytes'] / 1e9:.2f} GB" if "temp_bytes" in row else "-"
             lines.append(
                 f"| {found['workload']} | {row['name']} | {row['step_s']:.3f} s ({low:.3f}-{high:.3f}) | "
-                f"{row['images_per_s']:.0f} | {temp} | {row['peak_bytes'] / 1e9:.2f} GB | {row['steps']} |"
+                f"{row['cpu_s']:.2f} s | {row['images_per_s']:.0f} | {temp} | "
+                f"{row['peak_bytes'] / 1e9:.2f} GB | {row['steps']} |"
             )
     return "\n".join(lines)
 

@@ -55,12 +55,13 @@ def main() -> None:
         word, *rest = line.split()
         if word == "end":
             break
-        seconds = []
+        seconds, cpu_seconds = [], []
         for _ in range(int(rest[0])):
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             losses.append(side.step())
             seconds.append(time.perf_counter() - start)
-        say(seconds=seconds)
+            cpu_seconds.append(time.process_time() - cpu)
+        say(seconds=seconds, cpu_seconds=cpu_seconds)
     say(peak_bytes=peak_bytes(), device_peak_bytes=side.device_peak(), losses=[losses[0], losses[-1]])
 
 
