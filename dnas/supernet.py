@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -62,6 +63,13 @@ class Net:
     def alike(self) -> tuple[tuple[Slot, ...], ...]:
         """The slots in order; neighbours that have the same candidates between the same shapes are together."""
         return tuple(tuple(group) for _, group in itertools.groupby(self.slots, _pattern))
+
+    def check_gates(self, gates: Gates | None) -> None:
+        """Raise ConfigError where choices are open and ``gates`` lacks them."""
+        if self.choices and (gates is None or set(self.choices) - set(gates.weights)):
+            raise ConfigError(
+                f"this network has {len(self.choices)} open choices and needs gates for them, e.g. dnas.gates.uniform(space)"
+            )
 
     def __hash__(self) -> int:
         return self._hash
@@ -134,14 +142,29 @@ def apply(
     """
     if x.ndim != 4 or x.shape[1:] != tuple(net.input_shape):
         raise ConfigError(f"images of shape {x.shape[1:]}; this network takes {net.input_shape}")
-    if net.choices and (gates is None or set(net.choices) - set(gates.weights)):
-        raise ConfigError(
-            f"this network has {len(net.choices)} open choices and needs gates for them, e.g. dnas.gates.uniform(space)"
-        )
+    net.check_gates(gates)
+    y = x
+    new_stats: Tree = {}
+    for _, y, moved in maps(net, params, stats, x, gates, train, momentum, compute, remat):  # noqa: B007
+        new_stats |= moved
+    return (y.reshape(y.shape[0], -1) if y.shape[1:3] == (1, 1) else y).astype(x.dtype), new_stats
+
+
+def maps(
+    net: Net,
+    params: Tree,
+    stats: Tree,
+    x: jax.Array,
+    gates: Gates | None,
+    train: bool | jax.Array,
+    momentum: float | jax.Array | None = None,
+    compute: Any = None,
+    remat: bool = False,
+) -> Iterator[tuple[tuple[Slot, ...], jax.Array, Tree]]:
+    """Slots that run together, their last output and {name: new statistics}, in order; arguments as in ``apply``, unchecked."""
     decay = net.defaults.bn_momentum if momentum is None else momentum
     logits_dtype = x.dtype
     x = x if compute is None else x.astype(compute)
-    new_stats: Tree = {}
     roll = remat or (gates is not None and gates.active is not None)  # what a loop keeps for the backward pass is copied
     for slots in net.alike if roll else [(slot,) for slot in net.slots]:
         if isinstance(slots[0].candidates[0].op, LinearOp):
@@ -150,8 +173,7 @@ def apply(
         block = jax.checkpoint(block) if remat else block
         each = [(params.get(_name(s), {}), stats.get(_name(s), {}), *_gates(s, gates)) for s in slots]
         x, found = _rolled(block, each, x, decay)
-        new_stats |= {_name(s): own for s, own in zip(slots, found, strict=True) if own}
-    return (x.reshape(x.shape[0], -1) if x.shape[1:3] == (1, 1) else x).astype(logits_dtype), new_stats
+        yield slots, x, {_name(s): own for s, own in zip(slots, found, strict=True) if own}
 
 
 def inherit(space: Space, genotype: tuple[int, ...], tree: Tree) -> Tree:

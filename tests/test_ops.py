@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from dnas.ops import (
     TuckerOp,
     UniversalInvertedBottleneckOp,
     op_from_dict,
+    reference,
 )  # fmt: skip
 from dnas.ops.base import ACTIVATIONS, GATES, LABELS
 from dnas.ops.primitives import Conv, Norm
@@ -372,3 +374,12 @@ def test_labels_are_the_papers() -> None:
 def test_repr_says_what_is_not_a_default() -> None:
     assert repr(ConvOp(in_=3, out=8, kernel=3)) == "conv(in=3, out=8, kernel=3)"
     assert set(ACTIVATIONS) == {"relu", "relu6", "hswish", "swish", "gelu"} and set(GATES) == {"sigmoid", "hsigmoid"}
+
+
+def test_the_reference_is_current_and_complete() -> None:
+    docs = Path(__file__).parents[1] / "docs" / "ops.md"
+    if not docs.is_file():
+        pytest.skip("docs/ is beside the package in a checkout only")
+    assert docs.read_text(encoding="utf-8") == reference.markdown()
+    used = {f.name.rstrip("_") for kind in (*OPS.values(), SE) for f in dataclasses.fields(kind)}
+    assert used == set(reference.MEANINGS) and set(reference.TIMM) <= set(OPS)

@@ -24,7 +24,7 @@ MAX_SIZE = 1 << 24  # of any width, kernel or map: far above every network, far 
 LABELS = frozenset({"part", "from", "expansion", "endpoint", "input_ratio", "output_ratio"})
 # JSON fields that are written only where they differ from the default, and those that may be absent when read.
 _QUIET = frozenset({"pad", "expand_groups", "project_groups", "shuffle", "expand_splits", "project_splits", "layer_scale"})
-_OPTIONAL = _QUIET | {"bias", "se", "groups", "norm", "pw_act"}
+OPTIONAL = _QUIET | {"bias", "se", "groups", "norm", "pw_act"}
 
 
 OPS: dict[str, type[Op]] = {}
@@ -171,7 +171,7 @@ def op_from_dict(given: Mapping[str, Any]) -> Op:
                     f"{kind.op}: se has fields {', '.join(map(str, value))}; expected reduce, act, gate, bias"
                 ) from None
         values[known[name].name] = tuple(value) if isinstance(value, list) else value
-    missing = [n for n, f in known.items() if f.name not in values and f.name not in _OPTIONAL]
+    missing = [n for n, f in known.items() if f.name not in values and f.name not in OPTIONAL]
     if missing:
         raise ArchitectureError(f"{kind.op}: missing field {missing[0]!r}")
     return kind(**values)

@@ -100,6 +100,8 @@ class SkipOp(Op):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class GlobalPoolOp(Op):
+    """Mean over height and width; keeps 1x1."""
+
     op: ClassVar[str] = "global_pool"
 
     def steps(self) -> tuple[Primitive, ...]:
