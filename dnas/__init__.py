@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from dnas.arch import Architecture
     from dnas.backbone import features
     from dnas.latency.table import LatencyTable
-    from dnas.space import OneOf, Space, Stage, Template, load_space
+    from dnas.space import Follow, OneOf, Space, Stage, Template, Width, load_space
     from dnas.supernet import apply, inherit, init
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Architecture": "dnas.arch", "LatencyTable": "dnas.latency.table", "OneOf": "dnas.space", "Space": "dnas.space",
-    "Stage": "dnas.space", "Template": "dnas.space", "load_space": "dnas.space", "apply": "dnas.supernet",
-    "features": "dnas.backbone", "inherit": "dnas.supernet", "init": "dnas.supernet",
+    "Architecture": "dnas.arch", "Follow": "dnas.space", "LatencyTable": "dnas.latency.table", "OneOf": "dnas.space",
+    "Space": "dnas.space", "Stage": "dnas.space", "Template": "dnas.space", "Width": "dnas.space", "load_space": "dnas.space",
+    "apply": "dnas.supernet", "features": "dnas.backbone", "inherit": "dnas.supernet", "init": "dnas.supernet",
 }  # fmt: skip
 _MODULES = (
     "data",
@@ -40,8 +40,8 @@ _MODULES = (
     "zoo",
 )
 __all__ = [
-    "Architecture", "LatencyTable", "OneOf", "Space", "Stage", "Template", "__version__", "apply", "data", "derive", "features",
-    "gates", "inherit", "init", "latency", "load_space", "oracle", "search",
+    "Architecture", "Follow", "LatencyTable", "OneOf", "Space", "Stage", "Template", "Width", "__version__", "apply", "data",
+    "derive", "features", "gates", "inherit", "init", "latency", "load_space", "oracle", "search",
 ]  # fmt: skip
 
 

@@ -24,6 +24,16 @@ class Factor(NamedTuple):
         return self.values[tuple(assignment[n] for n in self.names)]
 
 
+def essential(factor: Factor) -> Factor:
+    """``factor`` without the choices that make no difference to it."""
+    names, values = list(factor.names), factor.values
+    for axis in reversed(range(len(names))):
+        if (values == values.take([0], axis)).all():
+            values = values.take(0, axis)
+            del names[axis]
+    return Factor(tuple(names), values)
+
+
 def extreme(factors: Sequence[Factor], sign: int) -> tuple[float, dict[str, int]]:
     """Smallest (``sign`` 1) or largest (-1) sum of the factors, exactly, and the options that give it."""
     signed = [Factor(f.names, sign * np.asarray(f.values, float)) for f in factors]

@@ -37,7 +37,7 @@ def space(given: Space) -> str:
         (
             str(s.index),
             ", ".join(s.choices) or "fixed",
-            ", ".join(c.label for c in s.candidates),
+            ", ".join(h.label for h in s.hulls),
             str(s.in_shape),
             str(s.out_shape),
         )

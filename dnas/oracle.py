@@ -144,7 +144,7 @@ class Oracle:
         columns = dict(zip(self.space.choices, self.genotypes.T, strict=True))
         total = np.zeros(len(self.genotypes))
         for slot in self.space.slots:
-            prices = np.array([price(c.op, slot.in_shape) for c in slot.candidates], float)
+            prices = np.array([price(c.op, slot.shape_of(c)) for c in slot.candidates], float)
             total += prices[slot.table[tuple(columns[n] for n in slot.choices)]]
         return total
 

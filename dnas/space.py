@@ -17,12 +17,12 @@ from dnas.factors import Factor, count
 from dnas.files import dump_json, sha256, shown, write_text
 from dnas.ops import GlobalPoolOp, LinearOp, Op, Shape, SkipOp
 from dnas.ops.base import MAX_SIZE
-from dnas.slots import Candidate, Layer, OneOf, Slot, Stage, Template, build_slots, choices_of
+from dnas.slots import Candidate, Follow, Layer, OneOf, Slot, Stage, Template, Width, build_slots, choices_of
 
 if TYPE_CHECKING:
     from dnas.latency.table import LatencyTable
 
-__all__ = ["Genotype", "OneOf", "Space", "Stage", "Template", "load_space"]
+__all__ = ["Follow", "Genotype", "OneOf", "Space", "Stage", "Template", "Width", "load_space"]
 
 Genotype = tuple[int, ...]
 

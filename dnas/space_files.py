@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from dnas.arch import Defaults
+from dnas.choices import Follow, Layer, OneOf, Stage, Template, Width
 from dnas.errors import ArchitectureError, DnasError, SpaceError, nearest
 from dnas.files import kind, one_line, read_json, shipped, shown
 from dnas.ops import OPS, SE, Op, op_from_dict
 from dnas.ops.base import LABELS
-from dnas.slots import Layer, OneOf, Stage, Template
 from dnas.space import Space
 
 FORMAT = "dnas-space/1"
+_KIND = {OneOf: "one_of", Width: "width"}
+_OPEN = ("one_of", "width", "follow")
 
 
 def shipped_spaces() -> list[str]:
@@ -128,7 +130,9 @@ def _item_to_json(item: Any) -> Any:
     if isinstance(item, Op):
         return item.to_dict()
     if isinstance(item, OneOf):
-        return {"one_of": item.name, "options": [_item_to_json(o) for o in item.options]}
+        return {_KIND[type(item)]: item.name, "options": [_item_to_json(o) for o in item.options]}
+    if isinstance(item, Follow):
+        return {"follow": item.choice, "options": [_item_to_json(o) for o in item.options], "label": item.label}
     if isinstance(item, Template):
         return {"op": item.kind.op} | {k.rstrip("_"): _item_to_json(v) for k, v in item.fields}
     if isinstance(item, Stage):
@@ -180,24 +184,44 @@ def _layer_from_json(given: Any) -> Any:
         if set(given) != {"depth", "layers"} or not isinstance(given["layers"], list):
             raise SpaceError("a stage has the fields depth and layers (a list)")
         return Stage(_choice(given["depth"], _value), tuple(_layer_from_json(layer) for layer in given["layers"]))
-    chosen = {k: v for k, v in given.items() if isinstance(v, Mapping) and "one_of" in v}
+    chosen = {k: v for k, v in given.items() if isinstance(v, Mapping) and set(v) & set(_OPEN)}
     if not chosen:
         return op_from_dict(given)
     if not isinstance(given.get("op"), str) or given["op"] not in OPS:
         raise SpaceError(f"unknown op {shown(given.get('op'))}{nearest(shown(given.get('op')), OPS)}")
-    fields = {k: _choice(v, _value) if k in chosen else _value(v) for k, v in given.items() if k != "op" and k not in LABELS}
+    fields = {k: _value(v) for k, v in given.items() if k != "op" and k not in LABELS}
     # building the first option of each choice checks the names and types of all fields
-    op_from_dict({k: v["options"][0] if k in chosen else v for k, v in given.items()})
+    op_from_dict({k: _first(v) for k, v in given.items()})
     return Template(OPS[given["op"]], **{"in_" if k == "in" else k: v for k, v in fields.items()})
 
 
 def _choice(given: Any, read: Callable[[Any], Any]) -> OneOf:
-    if not isinstance(given, Mapping) or set(given) != {"one_of", "options"} or not isinstance(given["options"], list):
+    kind = next((k for k in _KIND.values() if isinstance(given, Mapping) and k in given), "one_of")
+    if not isinstance(given, Mapping) or set(given) != {kind, "options"} or not isinstance(given["options"], list):
         raise SpaceError(f"a choice has the fields one_of (its name) and options (a list), got {shown(given)}")
-    return OneOf(given["one_of"], tuple(read(o) for o in given["options"]))
+    options = tuple(read(o) for o in given["options"])
+    return Width(given[kind], options) if kind == "width" else OneOf(given[kind], options)
+
+
+def _follow(given: Mapping[str, Any]) -> Follow:
+    label = given.get("label", "follows")
+    if set(given) - {"label"} != {"follow", "options"} or not isinstance(given["options"], list) or not isinstance(label, str):
+        raise SpaceError(f"what follows a choice has the fields follow (its name) and options (a list), got {shown(given)}")
+    return Follow(given["follow"], tuple(_value(o) for o in given["options"]), label)
+
+
+def _first(given: Any) -> Any:
+    """The first value of a field that is open, or follows a choice."""
+    while isinstance(given, Mapping) and set(given) & set(_OPEN) and given.get("options"):
+        given = given["options"][0]
+    return given
 
 
 def _value(given: Any) -> Any:
+    if isinstance(given, Mapping) and "follow" in given:
+        return _follow(given)
+    if isinstance(given, Mapping) and set(given) & set(_OPEN):
+        return _choice(given, _value)
     if isinstance(given, Mapping):
         try:
             return SE(**given)

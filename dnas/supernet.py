@@ -23,8 +23,10 @@ from jaxtyping import Array, Float
 from dnas.arch import Architecture, Defaults
 from dnas.errors import ConfigError
 from dnas.gates import Gates
+from dnas.layers import masks
 from dnas.layers.fused import Member, fusible, in_blocks, mixture
 from dnas.layers.op import OpLayer
+from dnas.layers.paths import Weights, chosen, weights_of
 from dnas.ops import LinearOp, Op, Shape
 from dnas.ops.primitives import Conv
 from dnas.slots import Candidate, Slot
@@ -90,15 +92,15 @@ def init(description: Architecture | Space, key: jax.Array, dtype: Any = jnp.flo
     stats: Tree = {}
     fan_out: dict[tuple[str, ...], int] = {}
     for slot in net.slots:
-        for candidate in slot.candidates:
-            for conv in (p for p in candidate.op.primitives() if isinstance(p, Conv)):
-                place = (_name(slot), candidate.label, conv.name, "kernel")
+        for hull in slot.hulls:
+            for conv in (p for p in hull.op.primitives() if isinstance(p, Conv)):
+                place = (_name(slot), hull.label, conv.name, "kernel")
                 fan_out[place] = conv.kernel**2 * conv.out // conv.groups
-            _, empty_params, empty_stats = _layer(candidate.op, net.defaults)
+            _, empty_params, empty_stats = _layer(hull.op, net.defaults)
             if empty_params:
-                params.setdefault(_name(slot), {})[candidate.label] = empty_params
+                params.setdefault(_name(slot), {})[hull.label] = empty_params
             if empty_stats:
-                stats.setdefault(_name(slot), {})[candidate.label] = empty_stats
+                stats.setdefault(_name(slot), {})[hull.label] = empty_stats
     flat = traverse_util.flatten_dict(params)
     kernels = [path for path in flat if path[-1] == "kernel"]
     normal: Any = jax.random.normal(key, (sum(math.prod(flat[p].shape) for p in kernels),), dtype)
@@ -171,7 +173,7 @@ def maps(
             x = x.astype(logits_dtype)
         block: Any = _SuperBlock(slots[0], net.defaults, train)
         block = jax.checkpoint(block) if remat else block
-        each = [(params.get(_name(s), {}), stats.get(_name(s), {}), *_gates(s, gates)) for s in slots]
+        each = [(params.get(_name(s), {}), stats.get(_name(s), {}), weights_of(s, gates)) for s in slots]
         x, found = _rolled(block, each, x, decay)
         yield slots, x, {_name(s): own for s, own in zip(slots, found, strict=True) if own}
 
@@ -179,11 +181,14 @@ def maps(
 def inherit(space: Space, genotype: tuple[int, ...], tree: Tree) -> Tree:
     """The part of a supernet's ``params`` or ``stats`` that the network ``space.fix(genotype)`` uses."""
     taken: Tree = {}
-    picked = [(s, c) for s, c in zip(space.slots, space.picked(genotype), strict=True) if not c.off]
-    for index, (slot, candidate) in enumerate(picked):
-        found = tree.get(_name(slot), {}).get(candidate.label)
+    assignment = space.assignment(genotype)
+    picked = [(s, s.pick(assignment)) for s in space.slots]
+    kept = [(s, i) for s, i in picked if not s.candidates[i].off]
+    for index, (slot, number) in enumerate(kept):
+        hull, op = slot.hulls[slot.hull_of[number]], slot.candidates[number].op
+        found = tree.get(_name(slot), {}).get(hull.label)
         if found is not None:
-            taken[f"{index:02d}"] = {candidate.op.label: jax.tree.map(jnp.copy, found)}
+            taken[f"{index:02d}"] = {op.label: masks.leading(op, found) if hull.varied else jax.tree.map(jnp.copy, found)}
     return taken
 
 
@@ -197,81 +202,98 @@ def ran(net: Net, params: Tree, gates: Gates) -> Tree | None:
         if not slot.choices:
             marks |= {_name(slot): jax.tree.map(lambda _: jnp.asarray(True), own)} if own else {}
             continue
-        chosen = _chosen(slot, gates.active)
-        hit = {c.label: (chosen == i).any() for i, c in enumerate(slot.candidates)}
-        if own:
-            marks[_name(slot)] = {label: jax.tree.map(lambda _, h=hit[label]: h, tree) for label, tree in own.items()}
+        paths = chosen(slot, gates.active)
+        for number, hull in enumerate(slot.hulls):
+            if hull.label in own:
+                marks.setdefault(_name(slot), {})[hull.label] = masks.ran(slot, number, paths, own[hull.label])
     return marks
 
 
 @dataclasses.dataclass(frozen=True)
 class _SuperBlock:
-    """All candidates of one slot."""
+    """All candidates of one slot, those that masks tell apart in one hull."""
 
     slot: Slot
     defaults: Defaults
     train: bool | jax.Array
 
     def __call__(
-        self, params: Tree, stats: Tree, weights: jax.Array | None, chosen: jax.Array | None, x: jax.Array, momentum: Any
+        self, params: Tree, stats: Tree, weights: Weights | None, x: jax.Array, momentum: float | jax.Array
     ) -> tuple[jax.Array, Tree]:
-        """``weights``: f32[..., candidates]; ``chosen``: i32[k], the candidates that run, or None for all."""
+        """``weights``: None where there is one candidate."""
         if weights is None:
             y, new = self.run(0, params, stats, x, momentum)
             return y, stats | new
-        if chosen is not None:
-            return self.sampled(params, stats, x, weights, chosen, momentum)
+        if weights.chosen is not None:
+            return self.sampled(params, stats, x, weights.gates, weights.chosen, momentum)
         return self.soft(params, stats, x, weights, momentum)
 
     def soft(
-        self, params: Tree, stats: Tree, x: jax.Array, weights: jax.Array, momentum: float | jax.Array
+        self, params: Tree, stats: Tree, x: jax.Array, weights: Weights, momentum: float | jax.Array
     ) -> tuple[jax.Array, Tree]:
-        """Every candidate runs and is weighted; those that can share their wide operations do."""
-        labels = [c.label for c in self.slot.candidates]
-        shaped = {label: _per_sample(weights[..., i], x) for i, label in enumerate(labels)}
-        members = fusible([(c.label, c.op) for c in self.slot.candidates])
+        """Every hull runs, masked and weighted; those that can share their wide operations do."""
+        hulls = self.slot.hulls
+        shaped = {h.label: _per_sample(weights.gates[..., i], x) for i, h in enumerate(hulls)}
+        members = fusible([(h.label, h.op) for h in hulls if not h.cuts])
         parts, new_stats = [], stats
         if members:
             y, new = mixture(members, params, stats, x, shaped, self.defaults, self.train, momentum)
             parts, new_stats = [y], stats | new
-        alone = set(labels) - {m.label for m in members}
-        for index, label in enumerate(labels):
-            if label in alone:
-                y, new = self.run(index, params, stats, x, momentum)
-                parts.append(y * shaped[label])
+        alone = {h.label for h in hulls} - {m.label for m in members}
+        for number, hull in enumerate(hulls):
+            if hull.label in alone:
+                y, new = self.run(number, params, stats, x, momentum, weights.masks[number])
+                parts.append(y * shaped[hull.label])
                 new_stats = new_stats | new
         return sum(parts[1:], parts[0]), new_stats
 
-    def run(self, index: int, params: Tree, stats: Tree, x: jax.Array, momentum: float | jax.Array) -> tuple[jax.Array, Tree]:
-        """Candidate ``index`` alone: its output, and {label: its new statistics}."""
-        candidate = self.slot.candidates[index]
-        own = stats.get(candidate.label, {})
-        if in_blocks(candidate.op, self.train, x.dtype):
-            alone = (Member(candidate.label, candidate.op),)
-            return mixture(
-                alone, params, stats, x, {candidate.label: jnp.ones((), x.dtype)}, self.defaults, self.train, momentum
-            )
-        graph, _, _ = _layer(candidate.op, self.defaults)
-        layer = nnx.merge(graph, params.get(candidate.label, {}), own)
-        y = layer(x, self.train, momentum)
-        return y, {candidate.label: nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))} if own else {}
+    def run(
+        self,
+        number: int,
+        params: Tree,
+        stats: Tree,
+        x: jax.Array,
+        momentum: float | jax.Array,
+        widths: masks.Masks | None = None,
+    ) -> tuple[jax.Array, Tree]:
+        """Hull ``number`` alone, under the masks ``widths``: its output, and {label: its new statistics}."""
+        hull = self.slot.hulls[number]
+        own = stats.get(hull.label, {})
+        if not widths and in_blocks(hull.op, self.train, x.dtype):
+            alone = (Member(hull.label, hull.op),)
+            return mixture(alone, params, stats, x, {hull.label: jnp.ones((), x.dtype)}, self.defaults, self.train, momentum)
+        graph, _, _ = _layer(hull.op, self.defaults)
+        layer = nnx.merge(graph, params.get(hull.label, {}), own)
+        y = layer(x, self.train, momentum, widths)
+        y = y.reshape(y.shape[0], 1, 1, -1) if y.ndim == 2 else y
+        return y, {hull.label: nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))} if own else {}
+
+    def candidate(
+        self, number: int, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        """Candidate ``index`` alone, a member of hull ``number``; channels that it lacks keep their statistics."""
+        hull = self.slot.hulls[number]
+        if not hull.varied:
+            return self.run(number, params, stats, x, momentum)
+        y, new = self.run(number, params, stats, x, momentum, masks.hard(self.slot, number, index))
+        return y, {label: masks.settled(self.slot, number, index, stats[label], own) for label, own in new.items()}
 
     def sampled(
         self,
         params: Tree,
         stats: Tree,
         x: jax.Array,
-        weights: jax.Array,
+        gates: jax.Array,
         chosen: jax.Array,
         momentum: float | jax.Array,
     ) -> tuple[jax.Array, Tree]:
-        """Only the candidates on the active paths run, forward and backward."""
+        """Only the candidates on the active paths run, forward and backward. ``gates``: f32[k], ``chosen``: i32[k]."""
         total = jnp.zeros((*x.shape[:1], *self.slot.out_shape), x.dtype)
         for j in range(chosen.shape[0]):
             again = (chosen[:j] == chosen[j]).any() if j else False  # two paths may meet in one candidate
             decay = jnp.where(again, 1, momentum)  # whose statistics move once
             y, stats = _switch(self, chosen[j], params, stats, x, decay)
-            total = total + y * jnp.where(again, 0, weights[chosen[j]]).astype(y.dtype)
+            total = total + y * jnp.where(again, 0, gates[j]).astype(y.dtype)
         return total, stats
 
 
@@ -281,12 +303,14 @@ def _switch(
 ) -> tuple[jax.Array, Tree]:
     """Candidate ``index`` of ``block``. Saves (index, params, stats, x) and runs it again in the backward pass."""
 
-    def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array) -> tuple[jax.Array, Tree]:
-        y, new = block.run(i, params, stats, x, momentum)
+    def branch(
+        i: int, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        y, new = block.candidate(i, index, params, stats, x, momentum)
         return y, stats | new
 
-    branches = [partial(branch, i) for i in range(len(block.slot.candidates))]
-    return lax.switch(index, branches, params, stats, x, momentum)
+    branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
+    return lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, index, params, stats, x, momentum)
 
 
 def _switch_fwd(block: _SuperBlock, *operands: Any) -> Any:
@@ -297,14 +321,14 @@ def _switch_bwd(block: _SuperBlock, operands: Any, cotangents: Any) -> Any:
     index, params, stats, x, momentum = operands
 
     def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array, dy: jax.Array) -> Any:
-        label = block.slot.candidates[i].label
+        label = block.slot.hulls[i].label
         own = {label: params[label]} if label in params else {}
-        _, pull = jax.vjp(lambda p, x: block.run(i, p, stats, x, momentum)[0], own, x)
+        _, pull = jax.vjp(lambda p, x: block.candidate(i, index, p, stats, x, momentum)[0], own, x)
         dparams, dx = pull(dy)
         return {**jax.tree.map(jnp.zeros_like, params), **dparams}, dx
 
-    branches = [partial(branch, i) for i in range(len(block.slot.candidates))]
-    dparams, dx = lax.switch(index, branches, params, stats, x, momentum, cotangents[0])
+    branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
+    dparams, dx = lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, params, stats, x, momentum, cotangents[0])
     no_index = np.zeros(index.shape, jax.dtypes.float0)
     return no_index, dparams, jax.tree.map(jnp.zeros_like, stats), dx, jnp.zeros_like(momentum)
 
@@ -313,9 +337,9 @@ _switch.defvjp(_switch_fwd, _switch_bwd)
 
 
 def _rolled(
-    block: Any, each: list[tuple[Tree, Tree, jax.Array | None, jax.Array | None]], x: jax.Array, momentum: Any
+    block: Any, each: list[tuple[Tree, Tree, Weights | None]], x: jax.Array, momentum: Any
 ) -> tuple[jax.Array, list[Tree]]:
-    """``block`` over and over, with each slot's (params, stats, weights, chosen): traced and compiled once.
+    """``block`` over and over, with each slot's (params, stats, weights): traced and compiled once.
 
     Returns the last output and each slot's new statistics.
     """
@@ -331,34 +355,8 @@ def _pattern(slot: Slot) -> Any:
     """Equal for slots that may follow each other in one loop; slots without a choice stay alone."""
     if len(slot.candidates) == 1 or slot.in_shape != slot.out_shape:
         return slot.index
-    return slot.in_shape, tuple((c.op, c.label) for c in slot.candidates), slot.table.tobytes(), slot.sizes
-
-
-def _gates(slot: Slot, gates: Gates | None) -> tuple[jax.Array | None, jax.Array | None]:
-    """Each candidate's weight, f32[..., candidates], and the candidates that run, i32[k]; None without a choice, or for all."""
-    if len(slot.candidates) == 1:
-        return None, None
-    assert gates is not None
-    return _candidate_gates(slot, gates.weights), None if gates.active is None else _chosen(slot, gates.active)
-
-
-def _chosen(slot: Slot, active: dict[str, jax.Array]) -> jax.Array:
-    """i32[k]: the candidate on each active path."""
-    return jnp.asarray(slot.table)[tuple(active[n] for n in slot.choices)]
-
-
-def _candidate_gates(slot: Slot, weights: dict[str, jax.Array]) -> jax.Array:
-    """f32[..., candidates]: each candidate's gate is the product of the weights of the options that select it."""
-    parts = [weights[n] for n in slot.choices]
-    if len(parts) == 1 and slot.table.tolist() == list(range(len(slot.candidates))):
-        return parts[0]
-    joint = parts[0]
-    for part in parts[1:]:
-        joint = joint[..., :, None] * part[..., None, :]
-        joint = joint.reshape(*joint.shape[:-2], -1)
-    selects = np.zeros((slot.table.size, len(slot.candidates)), np.float32)
-    selects[np.arange(slot.table.size), slot.table.ravel()] = 1
-    return jnp.matmul(joint, jnp.asarray(selects, joint.dtype), precision="highest")  # other platforms round by default
+    masked = tuple(n in slot.widths for n in slot.choices)
+    return slot.in_shape, slot.hulls, tuple((c.op, c.label) for c in slot.candidates), slot.table.tobytes(), slot.sizes, masked
 
 
 def _per_sample(gate: jax.Array, y: jax.Array) -> jax.Array:

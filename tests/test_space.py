@@ -30,7 +30,7 @@ def conv(kernel: int, **more: Any) -> ConvOp:
 def block(**fields: Any) -> Op | Template:
     """An inverted residual of 4 channels, a template if some of ``fields`` are choices."""
     template = Template(InvertedResidualOp, in_=4, out=4, **({"mid": 8, "residual": True} | fields))
-    return template if template.choices else template.build({})
+    return template if template.choices else next(template.builds({}))[0]
 
 
 def space_of(*layers: Any, **more: Any) -> Space:

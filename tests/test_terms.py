@@ -20,6 +20,7 @@ from dnas.factors import Factor
 from dnas.latency import LatencyTable
 from dnas.latency.keys import Entry
 from dnas.latency.terms import Terms, latency_ms, price
+from dnas.layers.paths import hull_gates
 from dnas.ops import SkipOp
 from dnas.space import OneOf, Space, Stage
 
@@ -27,6 +28,7 @@ SPACES = {make().name: make() for make in tiny.SPACES}
 SPACES["tiny_depth0"] = tiny.network(
     "tiny_depth0", Stage(OneOf("depth", (0, 2)), (tiny.block(3), OneOf("l2", (tiny.block(3), tiny.block(5)))))
 )
+SPACES["tiny_width"] = tiny.width_space()
 each = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
 
@@ -36,7 +38,7 @@ def genotypes(space: Space) -> list[tuple[int, ...]]:
 
 def with_skips(space: Space, lut: LatencyTable) -> LatencyTable:
     """``lut`` where identities have a latency too, as in tables that were measured layer by layer."""
-    keys = {c.op.price_fields(s.in_shape) for s in space.slots for c in s.candidates if isinstance(c.op, SkipOp)}
+    keys = {c.op.price_fields(s.shape_of(c)) for s in space.slots for c in s.candidates if isinstance(c.op, SkipOp)}
     return dataclasses.replace(lut, entries={**lut.entries, **{key: Entry(ms=0.05) for key in keys}})
 
 
@@ -136,7 +138,7 @@ def test_products_are_not_rounded_on_any_platform() -> None:
     space = tiny.tied_space()
     terms, net = price(space, tiny.table_for(space)), supernet.Net.of(space)
     weights = gates.uniform(space).weights
-    for f in (lambda w: latency_ms(terms, w), lambda w: [supernet._candidate_gates(s, w) for s in net.slots if s.choices]):
+    for f in (lambda w: latency_ms(terms, w), lambda w: [hull_gates(s, w) for s in net.slots if s.choices]):
         text = str(jax.make_jaxpr(f)(weights))
         assert text.count("dot_general[") == text.count("Precision.HIGHEST, Precision.HIGHEST") > 0
 

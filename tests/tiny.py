@@ -14,9 +14,9 @@ from dnas import supernet
 from dnas.gates import Gates
 from dnas.latency import LatencyTable
 from dnas.latency.keys import Entry
-from dnas.ops import ConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, Op, SkipOp
+from dnas.ops import SE, ConvOp, DsConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, Op, SkipOp
 from dnas.slots import Layer
-from dnas.space import OneOf, Space, Stage, Template
+from dnas.space import Follow, OneOf, Space, Stage, Template, Width
 
 CLASSES = 3
 
@@ -77,13 +77,30 @@ def nested_space() -> Space:
     return network("tiny_nested", family, OneOf("l2", (block(3), block(5))))
 
 
+def width_space() -> Space:
+    """Masked widths: two that neighbours share, one in the middle; with kernel, squeeze-excite and depth (2^6 genotypes)."""
+    first, second = Width("w1", (3, 5)), Width("w2", (4, 6))
+    after1, after2 = Follow("w1", (3, 5)), Follow("w2", (4, 6))
+    reduce = OneOf("se", (None, Follow("mid", (SE(2), SE(3)), "se")))
+    fields = {"in_": after1, "mid": Width("mid", (4, 6)), "out": second, "kernel": OneOf("kernel", (3, 5)), "se": reduce}
+    repeat = Template(DsConvOp, in_=after2, out=after2, residual=True)
+    layers: tuple[Layer, ...] = (
+        Template(ConvOp, in_=3, out=first, kernel=3, stride=2),
+        Template(InvertedResidualOp, **fields),
+        Stage(OneOf("depth", (1, 0)), (repeat,)),
+        GlobalPoolOp(),
+        Template(LinearOp, in_=after2, out=CLASSES),
+    )
+    return Space("tiny_width", layers, resolution=8, num_classes=CLASSES)
+
+
 SPACES = (plain_space, template_space, tied_space, stage_space, nested_space)
 
 
 def table_for(space: Space, seed: int = 0, constant_ms: float = 0.0) -> LatencyTable:
     """A measured, absolute table with a random latency between 0.1 and 1 ms for every op but the identity."""
     rng = np.random.default_rng(seed)
-    ops: list[tuple[Op, object]] = [(c.op, s.in_shape) for s in space.slots for c in s.candidates if c.op.primitives()]
+    ops: list[tuple[Op, object]] = [(c.op, s.shape_of(c)) for s in space.slots for c in s.candidates if c.op.primitives()]
     keys = dict.fromkeys(op.price_fields(shape) for op, shape in ops)  # type: ignore[arg-type]
     table = LatencyTable(
         device="toy phone",

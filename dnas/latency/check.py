@@ -154,10 +154,10 @@ def _space(table: LatencyTable, space: Space) -> tuple[list[str], dict[str, Any]
     keys: dict[Key, None] = {}
     for slot in space.slots:
         for candidate in slot.candidates:
-            key = candidate.op.price_fields(slot.in_shape)
+            key = candidate.op.price_fields(slot.shape_of(candidate))
             keys[key] = None
             try:
-                price = table.op_ms(candidate.op, slot.in_shape)
+                price = table.op_ms(candidate.op, slot.shape_of(candidate))
             except LatencyError:
                 lacking[key] = None
                 continue

@@ -99,7 +99,7 @@ def _entries(model: CostModel, spaces: Sequence[str]) -> dict[Key, Entry]:
 
 
 def _candidates(spaces: Sequence[str]) -> list[Candidate]:
-    return [(c.op, slot.in_shape) for spec in spaces for slot in load_space(spec).slots for c in slot.candidates]
+    return [(c.op, slot.shape_of(c)) for spec in spaces for slot in load_space(spec).slots for c in slot.candidates]
 
 
 def _report(form: Form, rows: Sequence[Row]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _single_ops(rows: Sequence[Row], forms: Sequence[Form], spaces: Sequence[str
     per_op = [form for form in forms if "network" not in form.terms]  # a constant per network prices no op
     good = [form for form in per_op if errors[form.name] <= CLOSE * best]
     slots = [slot for spec in spaces[:1] for slot in load_space(spec).slots if len(slot.candidates) > 1]
-    blocks = [(c.op, s.in_shape) for s in slots for c in s.candidates if c.op.primitives()]
+    blocks = [(c.op, s.shape_of(c)) for s in slots for c in s.candidates if c.op.primitives()]
     if not good or not blocks:
         return None
     models = [calibrate.fit(rows, form)[0] for form in good]

@@ -55,7 +55,7 @@ def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
     candidates_ms = []
     alike = []
     for slot in space.slots:
-        ms = tuple(0.0 if c.off else lut.op_ms(c.op, slot.in_shape, missing).ms for c in slot.candidates)
+        ms = tuple(0.0 if c.off else lut.op_ms(c.op, slot.shape_of(c), missing).ms for c in slot.candidates)
         candidates_ms.append(ms)
         parts.append(Factor(slot.choices, np.array(ms)[slot.table]))
         real = [m for m, c in zip(ms, slot.candidates, strict=True) if not isinstance(c.op, SkipOp)]

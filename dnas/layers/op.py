@@ -11,7 +11,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dnas.arch import Defaults
+from dnas.hulls import OUTPUT
 from dnas.layers.conv import conv, padding_of, per_channel, shuffle
+from dnas.layers.masks import Masks, spread
 from dnas.layers.norm import BatchNorm, activate
 from dnas.layers.tokens import MODULES, pool_difference
 from dnas.ops import Op
@@ -36,9 +38,10 @@ class SqueezeExcite(nnx.Module):
         self.expand = Weights((primitive.reduce, primitive.channels), primitive.bias)
         self.act, self.gate = primitive.act, primitive.gate
 
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    def __call__(self, x: Float[Array, "n h w c"], mask: jax.Array | None = None) -> Float[Array, "n h w c"]:
         z = x.mean((1, 2))
         z = activate(self.reduce.add_bias(z @ self.reduce.kernel[...].astype(x.dtype)), self.act)
+        z = z if mask is None else z * spread(mask, z)
         z = activate(self.expand.add_bias(z @ self.expand.kernel[...].astype(x.dtype)), self.gate)
         return x * z[:, None, None, :]
 
@@ -60,10 +63,26 @@ class OpLayer(nnx.Module):
             elif type(step) in MODULES:
                 setattr(self, step.name, MODULES[type(step)](step))
 
-    def __call__(self, x: Float[Array, "n h w c"], train: bool | jax.Array, momentum: float | jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool | jax.Array, momentum: float | jax.Array, masks: Masks | None = None
+    ) -> jax.Array:
+        """``masks``: of a hull, by the place of their cut (``dnas.layers.masks``)."""
+        if masks:
+            return self._masked(x, train, momentum, masks)
         y = x
         for step in self.op.steps():
             y = self._step(step, y, train, momentum)
+        return y + x if self.op.has_residual else y
+
+    def _masked(self, x: jax.Array, train: bool | jax.Array, momentum: float | jax.Array, masks: Masks) -> jax.Array:
+        y = x
+        for step in self.op.primitives():
+            y = y * spread(masks[step.name], y) if step.name in masks else y
+            if isinstance(step, p.SqueezeExcite):
+                y = getattr(self, step.name)(y, masks.get(f"{step.name}.reduce"))
+            else:
+                y = self._step(step, y, train, momentum)
+        y = y * spread(masks[OUTPUT], y) if OUTPUT in masks else y
         return y + x if self.op.has_residual else y
 
     def _step(self, step: p.Primitive, x: jax.Array, train: bool | jax.Array, momentum: float | jax.Array) -> jax.Array:

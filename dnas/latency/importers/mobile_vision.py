@@ -115,7 +115,7 @@ def _query(where: str, row: Any) -> Query:
 def _layers(spaces: tuple[str, ...]) -> Iterator[tuple[Op, Shape]]:
     for spec in spaces:
         for slot in load_space(spec).slots:
-            yield from ((c.op, slot.in_shape) for c in slot.candidates if c.op.primitives())
+            yield from ((c.op, slot.shape_of(c)) for c in slot.candidates if c.op.primitives())
 
 
 def _needs(op: Op, shape: Shape, int8: bool) -> list[list[Query]]:
