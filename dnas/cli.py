@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
@@ -15,10 +15,11 @@ from dnas.errors import DnasError, Interrupted
 Config = TypeVar("Config")
 
 
-def command(name: str, kind: type[Config], main: Callable[[Config], int]) -> int:
-    """Parse the options, call ``main``, and turn a DnasError into one line and exit code 2 (130 after Ctrl-C)."""
+def command(name: str, kind: type[Config], main: Callable[[Config], int], args: Sequence[str] | None = None) -> int:
+    """Parse the options (``args``; default: those of the process), call ``main``, and turn a DnasError into one line and exit
+    code 2 (130 after Ctrl-C)."""
     try:
-        config = tyro.cli(_spoken(kind), prog=name, description=(kind.__doc__ or "").strip())
+        config = tyro.cli(_spoken(kind), prog=name, description=(kind.__doc__ or "").strip(), args=args)
         return main(config)
     except Interrupted as stop:
         print(f"\n{stop}", file=sys.stderr)

@@ -29,9 +29,15 @@ class SearchConfig:
     """Folder of prepared tfds: data sets. Default: TFDS's own. No unit."""
     target_ms: float | None = None
     """Latency that the network should have, in ms. Default: the middle of the space's range."""
-    objective: Literal["absolute", "mul-log"] | None = None
-    """Loss of the architecture step: absolute is CE + strength * |LAT / target - 1|; mul-log is FBNet's
-    CE * alpha * (log LAT)^beta, with LAT in microseconds and no target. No unit. Default: the recipe's."""
+    also: tuple[str, ...] = ()
+    """Further costs and their targets: TABLE.json=MS for another device, macs=N, params=N (numbers). Written more plainly as
+    --lut b.json --target-ms 8 after the first --lut, and --cost macs --target 100e6."""
+    objective: Literal["lagrange", "absolute", "add-linear", "hinge", "mul-log"] | None = None
+    """Loss of the architecture step, for latency LAT: lagrange finds the coefficient with which expected latency meets the
+    target; absolute is CE + strength * |LAT / target - 1|; add-linear is CE + strength * (LAT / target - 1); hinge is CE +
+    strength * max(0, LAT / target - 1), strength growing over the first half; mul-log is FBNet's CE * alpha * (log LAT)^beta,
+    with LAT in microseconds and no target. No unit. Default: the recipe's (short lagrange, paper mul-log), or lagrange with
+    --target-ms."""
     method: str = "gumbel"
     """How gates are made from logits: gumbel is FBNet's Gumbel-softmax over all candidates. No unit."""
     recipe: Literal["short", "paper"] = "short"
@@ -50,11 +56,14 @@ class SearchConfig:
     Default: runs/SPACE-DATA-sSEED-DATE-TIME."""
     resume: str | None = None
     """Run folder to continue; takes every other option from its config.json. No unit. Default: none."""
-    derive: Literal["argmax", "sample"] = "argmax"
-    """How the network is chosen at the end: argmax takes the likeliest candidate of each layer; sample draws
-    --derive-samples networks and keeps the one that is most accurate on the selection split. No unit."""
-    derive_samples: int = 16
-    """Networks drawn by --derive sample: a number from 1."""
+    derive: Literal["budget", "argmax", "sample"] | None = None
+    """How the network is chosen at the end: budget takes the most probable networks that keep every target, exactly, and of
+    these the one that is most accurate on the selection split; argmax takes the likeliest candidate of each layer, which may
+    miss the target; sample draws networks and keeps the most accurate one. No unit. Default: budget where there is a target,
+    else argmax."""
+    derive_samples: int | None = None
+    """Networks drawn by --derive sample, or listed by budget, to be compared: a number from 1. Default: 32 by budget,
+    16 by sample."""
     missing: Literal["error", "cost-model"] | None = None
     """What to do for an op without a table entry. No unit. Default: the cost model of an estimated table, else an error."""
     augment: Augment | None = None
@@ -71,14 +80,20 @@ class SearchConfig:
     """L2 on convolution and linear weights, per step. Default: the recipe's (1e-4)."""
     theta_lr: float | None = None
     """Adam's learning rate of the logits, per step. Default: the recipe's (short 25 / architecture steps, paper 0.01)."""
+    theta_lr_end: float | None = None
+    """What remains of --theta-lr at the end, 0 to 1; it falls from a fifth of the architecture steps on. No unit. Default: the
+    recipe's (short 0.1, paper 1)."""
     theta_weight_decay: float | None = None
     """L2 on the logits, per step. Default: the recipe's (short 0, paper 5e-4)."""
     strength: float | None = None
-    """lambda of the absolute objective. No unit. Default: the recipe's (4)."""
+    """lambda of the objectives absolute and hinge. No unit. Default: the recipe's (4), and 0.1 for add-linear, where latency
+    has no other bound."""
     alpha: float | None = None
     """alpha of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.2)."""
     beta: float | None = None
     """beta of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.6)."""
+    reference_ms: float | None = None
+    """Reference of mul-log, in ms: (log LAT / log reference)^beta, as ProxylessNAS has it. Default: none, as FBNet has it."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Type of maps and products while training: float32, or bfloat16 with parameters, statistics and logits still in
     float32. No unit."""
@@ -94,6 +109,9 @@ class SearchConfig:
     """Shortest time between two checkpoints, in seconds; they are written at the end of an epoch."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.also, list | tuple) or not all(isinstance(text, str) for text in self.also):
+            raise ConfigError(f"--also is {self.also!r}; expected texts such as macs=100e6")
+        object.__setattr__(self, "also", tuple(self.also))  # JSON has lists
         for name, value in vars(self).items():  # NumPy's numbers become Python's, which JSON can store
             if isinstance(value, numbers.Real) and type(value) not in (bool, int, float):
                 object.__setattr__(self, name, int(value) if isinstance(value, numbers.Integral) else float(value))
@@ -125,24 +143,25 @@ _RANGES = (
     ("warm_up", 0, 1), ("temperature_start", 1e-12, 1e3), ("temperature_end", 1e-12, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
     ("weight_decay", 0, 1), ("theta_weight_decay", 0, 1), ("strength", 0, 1e6), ("alpha", 0, 1e6), ("beta", 0, 1e3),
     ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
-    ("devices", 1, 1e6),
+    ("devices", 1, 1e6), ("theta_lr_end", 0, 1), ("reference_ms", 1e-2, 1e9),
 )  # fmt: skip
 _WORDS: dict[str, tuple[str, ...]] = {
-    "objective": ("absolute", "mul-log"), "recipe": ("short", "paper"), "missing": ("error", "cost-model"),
-    "augment": get_args(Augment), "derive": ("argmax", "sample"), "compute": ("float32", "bfloat16"),
+    "objective": ("lagrange", "absolute", "add-linear", "hinge", "mul-log"), "recipe": ("short", "paper"),
+    "missing": ("error", "cost-model"),
+    "augment": get_args(Augment), "derive": ("budget", "argmax", "sample"), "compute": ("float32", "bfloat16"),
 }  # fmt: skip
 
 # theta_lr is theta_travel / architecture steps where a recipe states no theta_lr: logits can then move by about that much
 RECIPES: dict[str, dict[str, Any]] = {
     "short": {
-        "objective": "absolute", "epochs": 25, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
+        "objective": "lagrange", "epochs": 25, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
         "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.1, "weight_decay": 1e-4, "theta_travel": 25.0,
-        "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
+        "theta_lr_end": 0.1, "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
     "paper": {
         "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 30, "warm_up": 10 / 90,
         "temperature_start": 5.0, "temperature_decay": 0.956, "lr": 0.1, "weight_decay": 1e-4, "theta_lr": 0.01,
-        "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
+        "theta_lr_end": 1.0, "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
 }  # fmt: skip
 
@@ -151,12 +170,20 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
     """``config`` with the recipe's values where none is given; ``complete`` does the rest."""
     names = {f.name for f in dataclasses.fields(SearchConfig)}
     chosen = {k: v for k, v in RECIPES[config.recipe].items() if k in names and getattr(config, k) is None}
+    if config.objective is None and (config.target_ms is not None or config.also):
+        chosen["objective"] = "lagrange"
+    if config.objective == "add-linear" and config.strength is None:
+        chosen["strength"] = 0.1
     full = dataclasses.replace(config, **chosen)
     if full.objective == "mul-log" and full.target_ms is not None:
         raise ConfigError(
-            "--target-ms has no place in the objective mul-log (of --objective, or --recipe paper), which has no target; add "
-            "--objective absolute, or drop it"
+            "--target-ms has no place in the objective mul-log, which has no target; drop it, or --objective mul-log (a target "
+            "picks --objective lagrange)"
         )
+    if full.objective == "mul-log" and full.derive == "budget":
+        raise ConfigError("--derive budget needs a target, and the objective mul-log has none; use --derive argmax or sample")
+    if full.objective != "mul-log" and full.reference_ms is not None:
+        raise ConfigError(f"--reference-ms belongs to --objective mul-log; here the objective is {full.objective}")
     return full
 
 
@@ -165,8 +192,12 @@ def complete(config: SearchConfig, *, grey: bool, theta_steps: int, middle_ms: f
     recipe = RECIPES[config.recipe]
     assert config.epochs is not None and config.temperature_start is not None
     values: dict[str, Any] = {}
-    if config.objective == "absolute" and config.target_ms is None:
+    if config.objective != "mul-log" and config.target_ms is None:
         values["target_ms"] = middle_ms
+    if config.derive is None:
+        values["derive"] = "argmax" if config.objective == "mul-log" else "budget"
+    if config.derive_samples is None:
+        values["derive_samples"] = 16 if config.derive == "sample" else 32
     if config.temperature_end is None:
         values["temperature_end"] = config.temperature_start * recipe["temperature_decay"] ** (config.epochs - 1)
     if config.theta_lr is None:

@@ -25,7 +25,7 @@ FIELDS = {f.name: f for f in dataclasses.fields(SearchConfig)}
 HINTS = get_type_hints(SearchConfig)
 UNIT = re.compile(r"No unit|\bms\b|\bseconds\b|\bper step\b|^Passes over|^Images per step|^Share of the epochs|^Networks drawn")
 # what depends on data and space is completed later; these may stay open
-OPEN = {"data_dir", "out", "resume", "missing", "devices"}
+OPEN = {"data_dir", "out", "resume", "missing", "devices", "reference_ms"}
 
 
 def flag(field: str) -> str:
@@ -193,6 +193,16 @@ def test_a_run_that_is_all_warm_up_trains_no_logits() -> None:
 def test_the_target_is_the_middle_of_the_range_unless_given() -> None:
     assert full().target_ms == 3.5 and full(target_ms=2.0).target_ms == 2.0
     assert full(recipe="paper").target_ms is None and full(recipe="paper", objective="absolute").target_ms == 3.5
-    for given in ({"recipe": "paper"}, {"objective": "mul-log"}):
-        with pytest.raises(ConfigError, match=r"--target-ms has no place in the objective mul-log.*--objective absolute"):
-            with_recipe(SearchConfig(target_ms=2.0, **given))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"--target-ms has no place in the objective mul-log.*--objective lagrange"):
+        with_recipe(SearchConfig(target_ms=2.0, objective="mul-log"))
+
+
+def test_a_target_alone_picks_lagrange_and_a_network_that_keeps_it() -> None:
+    for recipe in config_module.RECIPES:
+        found = full(recipe=recipe, target_ms=2.0)
+        assert (found.objective, found.derive, found.derive_samples) == ("lagrange", "budget", 32)
+    assert full(recipe="paper", also=("macs=1e6",)).objective == "lagrange"
+    assert full(recipe="paper").derive == "argmax" and full(derive="sample").derive_samples == 16
+    assert full(objective="add-linear").strength == 0.1 and full(objective="add-linear", strength=2.0).strength == 2.0
+    with pytest.raises(ConfigError, match="--also is 'macs=1'; expected texts"):
+        SearchConfig(also="macs=1")  # type: ignore[arg-type]

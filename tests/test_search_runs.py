@@ -59,7 +59,11 @@ def test_a_run_leaves_its_files_and_an_honest_architecture(folder, finished):
     assert saved.provenance["command"].startswith("python -m dnas.search --lut ")
     assert str(finished.folder) not in (finished.folder / "architecture.json").read_text()
     resolved = json.loads((finished.folder / "config.json").read_text())["search"]
-    assert {k for k, v in resolved.items() if v is None} <= {"data_dir", "out", "resume", "missing", "devices"}
+    assert latency["latency_ms"] <= saved.provenance["target_ms"]
+    how = saved.provenance["derivation"]
+    assert how["by"] == "budget" and how["derived_ms"] == latency["latency_ms"] and how["proven"] is True
+    assert how["log_probability_given_up"] >= 0 or how["argmax_ms"] <= saved.provenance["target_ms"]
+    assert {k for k, v in resolved.items() if v is None} <= {"data_dir", "out", "resume", "missing", "devices", "reference_ms"}
     history = [json.loads(line) for line in (finished.folder / "history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in history] == [1, 2, 3, 1, 2] and history == finished.history
     assert history[0]["mixture_accuracy"] is None and history[1]["mixture_accuracy"] is not None
@@ -164,6 +168,12 @@ def test_from_python_nothing_is_written_unless_asked(folder, in_tmp):
         ({"data": "digit"}, "digits"),
         ({"target_ms": 1e6}, "out of reach"),
         ({"objective": "mul-log", "target_ms": 0.1}, "has no target"),
+        ({"objective": "mul-log", "derive": "budget"}, "needs a target"),
+        ({"also": ("macs=1",)}, "--also macs= 1 is out of reach: the networks of tiny_template take .* MACs"),
+        ({"also": ("flops=1",)}, "unknown cost 'flops'"),
+        ({"also": ("macs",)}, "expected TABLE.json=MS"),
+        ({"also": ("macs=3000",), "objective": "absolute"}, "for several costs use --objective lagrange"),
+        ({"reference_ms": 3.0}, "belongs to --objective mul-log"),
         ({"method": "gumble"}, "did you mean 'gumbel'"),
         ({"lut": "samsung_s8.json", "missing": "error"}, "has no entry for"),
     ],
@@ -199,6 +209,39 @@ def test_numbers_of_numpy_and_objects_are_taken(folder, tmp_path):
         resume(tmp_path / "objects", progress=False)
     again = resume(tmp_path / "objects", space=space, lut=lut, data=images(), progress=False)
     assert again.architecture.to_dict() == found.architecture.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("--lut a.json --target-ms 20 --lut b.json --target-ms 8", "--lut a.json --target-ms 20 --also b.json=8"),
+        ("--lut=a.json --lut=b.json --target-ms=8 --seed 1", "--lut a.json --seed 1 --also b.json=8"),
+        ("--cost macs --target 1e8 --lut a.json --epochs 3", "--lut a.json --epochs 3 --also macs=1e8"),
+        ("--lut a.json --also params=3 --cost macs --target 1e8", "--lut a.json --also macs=1e8 params=3"),
+        ("--lut a.json --cost macs", "--lut a.json --also macs="),
+        ("--lut a.json --target-ms 3", "--lut a.json --target-ms 3"),
+        ("--lut a.json --lut", "--lut a.json --lut"),
+    ],
+)
+def test_a_target_belongs_to_the_table_or_cost_before_it(words, wanted):
+    assert __main__.plain(words.split()) == wanted.split()
+
+
+@pytest.mark.slow
+def test_several_costs_are_all_kept_and_told(folder, tmp_path):
+    """Two tables and the MACs: the result keeps each target, the history and the result carry every one."""
+    space = tiny.template_space()
+    second = tiny.table_for(space, 1)
+    second.save(tmp_path / "b.json")
+    middle = sum(space.latency_range(second)) / 2
+    macs = sorted(space.fix((i, j, k)).macs for i in (0, 1) for j in (0, 1) for k in (0, 1))[5]
+    result = search(folder, tmp_path / "two", also=(f"{tmp_path / 'b.json'}={middle}", f"macs={macs}"), train_epochs=0)
+    assert second.latency_ms(result.architecture) <= middle and result.architecture.macs <= macs
+    first = dnas.LatencyTable.load(folder / "lut.json")
+    assert first.latency_ms(result.architecture) <= result.architecture.provenance["target_ms"]
+    assert [m["table"] for m in result.architecture.metrics["latency"]] == ["lut.json", "b.json"]
+    assert set(result.architecture.provenance["targets"]) == {"lut.json", "b.json", "macs"}
+    assert set(result.history[-1]["others"]) == {"b.json", "macs"} and len(result.history[-1]["multipliers"]) == 3
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_first(folder, in_tmp):

@@ -1,4 +1,4 @@
-"""Latency of gates == table sums: one-hot, expected, derivatives, extremes; and the objectives made with it."""
+"""Latency of gates == table sums: one-hot, expected, derivatives, extremes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import tiny
 from jax.test_util import check_grads
 
 import dnas
-from dnas import gates, objective, supernet
-from dnas.errors import ConfigError, LatencyError
+from dnas import gates, supernet
+from dnas.errors import LatencyError
 from dnas.factors import Factor
 from dnas.latency import LatencyTable
 from dnas.latency.keys import Entry
@@ -180,38 +180,3 @@ def test_an_op_without_an_entry_is_an_error() -> None:
     lut = tiny.table_for(tiny.stage_space())
     with pytest.raises(LatencyError, match="toy phone"):
         price(space, lut)
-
-
-# -- objectives ---------------------------------------------------------------------------------------------------
-
-
-def test_mul_log_takes_microseconds() -> None:
-    loss = objective.mul_log(0.2, 0.6)
-    wanted = 1.5 * 0.2 * math.log(17_000.0) ** 0.6  # 17 ms = 17,000 us
-    assert float(loss(jnp.float32(1.5), jnp.float32(17.0))) == pytest.approx(wanted, rel=1e-6)
-
-
-def test_absolute_by_hand() -> None:
-    loss = objective.absolute(20.0, 4.0)
-    for ms, wanted in ((20.0, 1.5), (25.0, 1.5 + 4 * 0.25), (15.0, 1.5 + 4 * 0.25)):
-        assert float(loss(jnp.float32(1.5), jnp.float32(ms))) == pytest.approx(wanted, rel=1e-6)
-
-
-@pytest.mark.parametrize("name", objective.OBJECTIVES)
-def test_gradients_of_objectives(name: str) -> None:
-    with jax.enable_x64(True):
-        loss = objective.objective(name).make(20.0, 4.0, 0.2, 0.6)
-        for ms in (12.0, 27.0):
-            args = (jnp.asarray(1.5, jnp.float64), jnp.asarray(ms, jnp.float64))
-            check_grads(loss, args, order=1, modes=["rev"], atol=1e-7, rtol=1e-7)
-            assert float(loss(*args)) != float(loss(args[0], args[1] + 1))
-
-
-def test_form_by_name() -> None:
-    given = (20.0, 4.0, 0.2, 0.6)
-    args = (jnp.float32(1.5), jnp.float32(26.0))
-    assert objective.objective("absolute").make(*given)(*args) == objective.absolute(20.0, 4.0)(*args)
-    assert objective.objective("mul-log").make(*given)(*args) == objective.mul_log(0.2, 0.6)(*args)
-    assert [f.has_target for f in objective.OBJECTIVES.values()] == [n != "mul-log" for n in objective.OBJECTIVES]
-    with pytest.raises(ConfigError, match="mul-log"):
-        objective.objective("mul_log")

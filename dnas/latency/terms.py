@@ -43,6 +43,16 @@ class Terms:
         parts = self.parts or (Factor((), np.array(self.constant_ms)), *self.factors)
         return math.fsum(float(f.at(assignment)) for f in parts)
 
+    def mean(self, chances: Mapping[str, np.ndarray]) -> float:
+        """Expected latency in ms where each choice is taken with its own probabilities, in float64."""
+        total = self.constant_ms
+        for factor in self.factors:
+            part = factor.values
+            for name in factor.names:
+                part = np.tensordot(chances[name], part, axes=(0, 0))
+            total += float(part)
+        return total
+
     def extreme(self, sign: int) -> tuple[float, dict[str, int]]:
         """(ms, assignment) of the fastest (``sign`` 1) or slowest (-1) network, exactly."""
         _, assignment = extreme(self.factors, sign)

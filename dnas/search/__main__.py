@@ -10,6 +10,33 @@ from dnas.config import SearchConfig
 from dnas.errors import Interrupted, RunError
 
 
+def plain(words: list[str]) -> list[str]:
+    """The options as SearchConfig has them: a ``--lut`` after the first, with the ``--target-ms`` after it, and each ``--cost``
+    with its ``--target`` become ``--also TABLE.json=MS`` and ``--also macs=N``; what is wrong is left for the parser."""
+    given: list[str] = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        given += [flag, value] if flag in ("--lut", "--target-ms", "--cost", "--target") and equals else [word]
+    kept: list[str] = []
+    also: list[str] = []
+    seen: set[str] = set()
+    while given:
+        word, value = given.pop(0), given[0] if given else ""
+        partner = {"--lut": "--target-ms", "--cost": "--target"}.get(word)
+        if partner and (word == "--cost" or word in seen) and value:
+            given.pop(0)
+            target = given[1] if given[:1] == [partner] and len(given) > 1 else ""
+            given = given[2:] if target else given
+            also.append(f"{value}={target}")
+        else:
+            kept.append(word)
+            seen.add(word)
+    if also and "--also" not in kept:
+        kept.append("--also")
+    place = kept.index("--also") + 1 if also else 0
+    return [*kept[:place], *also, *kept[place:]]
+
+
 def main(config: SearchConfig) -> int:
     """``dnas.search.run`` with what the options name, or ``dnas.search.resume``."""
     given = config.to_dict()
@@ -38,4 +65,4 @@ def main(config: SearchConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command("python -m dnas.search", SearchConfig, main))
+    sys.exit(command("python -m dnas.search", SearchConfig, main, plain(sys.argv[1:])))

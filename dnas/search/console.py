@@ -12,6 +12,7 @@ from rich.console import Console as RichConsole
 from dnas.describe import print_table
 
 if TYPE_CHECKING:
+    from dnas.latency.table import LatencyReport
     from dnas.search.engine import Setup
     from dnas.search.whole import SearchResult
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 _COLUMNS = (
     ("epoch", "epoch", "5d"), ("loss", "train_loss", "7.3f"), ("train", "train_accuracy", "6.1%"),
     ("mixture", "mixture_accuracy", "7.1%"), ("argmax", "argmax_accuracy", "6.1%"), ("E[ms]", "expected_ms", "8.4g"),
-    ("argmax ms", "argmax_ms", "9.4g"), ("T", "temperature", "5.2f"), ("entropy", "entropy", "7.2f"),
-    ("skips", "skip_share", "5.0%"),
+    ("argmax ms", "argmax_ms", "9.4g"), ("derived", "derived_ms", "7.4g"), ("T", "temperature", "5.2f"),
+    ("entropy", "entropy", "7.2f"), ("skips", "skip_share", "5.0%"),
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ class Console:
         (fastest, _), (slowest, _) = setup.terms.extreme(1), setup.terms.extreme(-1)
         sizes = {k: len(getattr(setup.splits, k)) for k in ("weights", "architecture", "selection", "test")}
         goal = f"target {config.target_ms:.4g} ms" if config.target_ms else "no target"
+        goal += "".join(f", {c.target:.4g} {c.unit} ({c.name})" for c in setup.others)
         self.note(f"space    {setup.space}")
         self.note(f"latency  {fastest:.4g} to {slowest:.4g} ms; {goal}; objective {config.objective}")
         self.note(f"table    {setup.lut.name}: {setup.lut.summary()}")
@@ -83,9 +85,7 @@ class Console:
             f"weight and {schedule.theta_steps} architecture steps, batch {config.batch_size}, seed {config.seed}"
             + (f", on {setup.mesh.size} devices" if setup.mesh else "")
         )
-        for warning in setup.terms.slowest_warnings:
-            self.note(f"note     {warning}")
-        for warning in setup.terms.warnings:
+        for warning in (w for c in setup.costs for w in (*c.terms.slowest_warnings, *c.terms.warnings)):
             self.note(f"note     {warning}")
         self.note("")
 
@@ -105,7 +105,14 @@ class Console:
         status = f"{report.table.status} for {report.table.device}"
         target = arch.provenance.get("target_ms")
         off = f", {report.total_ms / target - 1:+.1%} from the target" if target else ""
-        self.note(f"latency   {report.total_ms:.4g} ms, {status}{off}")
+        self.note(f"latency   {report.total_ms:.4g} ms{_interval(report)}, {status}{off}")
+        for more in arch.metrics["latency"][1:]:
+            self.note(f"          {more['latency_ms']:.4g} ms, {more['status']} for {more['device']}")
+        by = result.derivation
+        self.note(
+            f"chosen    by {by['by']}, of {by['networks']} networks; the likeliest would take {by['argmax_ms']:.4g} ms; "
+            f"log-probability given up {by['log_probability_given_up']:.3g}; expected {by['expected_ms']:.4g} ms"
+        )
         trained = any(row["phase"] == "training" for row in result.history)
         how = "after the short training" if trained else "with the supernet's weights"
         chosen = f"; the best of {result.draws} networks on these images, so optimistic" if result.draws > 1 else ""
@@ -116,6 +123,11 @@ class Console:
         if result.folder:
             for name in ("architecture.json", "history.jsonl", "config.json", "search.png", "checkpoint"):
                 self.note(f"written   {result.folder / name}")
+
+
+def _interval(report: LatencyReport) -> str:
+    """Where the measured latency is expected to lie; nothing where the table cannot say."""
+    return f" ({report.interval_ms[0]:.4g} to {report.interval_ms[1]:.4g})" if report.interval_ms else ""
 
 
 def _width(spec: str) -> int:

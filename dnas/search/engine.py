@@ -22,12 +22,13 @@ from dnas.data import Dataset, Feed, Splits, split
 from dnas.devices import data_mesh, replicate, shared_mesh, split_batch
 from dnas.errors import ConfigError
 from dnas.gates import Logits
+from dnas.latency.costs import Cost, read
 from dnas.latency.table import LatencyTable
 from dnas.latency.terms import Terms, latency_ms, price
 from dnas.loop import Info
 from dnas.masked import masked_update
 from dnas.methods import Method, method
-from dnas.objective import Objective, objective
+from dnas.objective import Objective, Seen, Settings, Total, begin, combine, objective
 from dnas.optimisers import sgd_cosine
 from dnas.search.schedule import Kind, Schedule
 from dnas.space import Space
@@ -46,6 +47,7 @@ class State(NamedTuple):
     key: jax.Array  # uint32[2]: PRNG key data
     step: jax.Array  # i32[]: steps of both kinds so far
     sums: dict[str, jax.Array]  # f32[]: losses, hits and images of this epoch, per kind
+    objective_state: Total  # multipliers and averaged gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Setup:
     schedule: Schedule
     objects: tuple[str, ...] = ()  # which of space, lut and data have no name that a command could give
     remarks: tuple[str, ...] = ()  # what else has to be said of the result
+    others: tuple[Cost, ...] = ()  # costs besides the latency by ``lut``
 
     @property
     def method(self) -> Method:
@@ -90,10 +93,18 @@ class Setup:
         return data_mesh(self.config.devices or 1, self.config.devices)  # ``prepare`` has checked that it divides all batches
 
     @cached_property
+    def costs(self) -> tuple[Cost, ...]:
+        """Latency by the table, and the others that have a target."""
+        return (Cost(self.lut.name, "ms", self.terms, self.config.target_ms, self.lut), *self.others)
+
+    @cached_property
     def objective(self) -> Objective:
         c = self.config
         assert c.objective and c.strength is not None and c.alpha is not None and c.beta is not None
-        return objective(c.objective).make(c.target_ms or 0.0, c.strength, c.alpha, c.beta)
+        targets = tuple(1.0 if cost.target is None else cost.target for cost in self.costs)
+        steps = self.schedule.total_theta_steps
+        follow = c.derive == "argmax"
+        return objective(c.objective).make(Settings(targets, c.strength, c.alpha, c.beta, c.reference_ms, steps, follow))
 
     @cached_property
     def weight_optimiser(self) -> optax.GradientTransformation:
@@ -103,9 +114,12 @@ class Setup:
     @cached_property
     def theta_optimiser(self) -> optax.GradientTransformation:
         assert self.config.theta_lr is not None and self.config.theta_weight_decay is not None
+        assert self.config.theta_lr_end is not None
         decay = self.config.theta_weight_decay
         l2 = [optax.add_decayed_weights(decay)] if decay else []  # L2 in the gradient, as the paper's Adam has it
-        return optax.chain(*l2, optax.adam(self.config.theta_lr))
+        start, steps = self.config.theta_lr, self.schedule.total_theta_steps
+        lr = optax.linear_schedule(start, start * self.config.theta_lr_end, round(0.8 * steps), round(0.2 * steps))
+        return optax.chain(*l2, optax.adam(start if self.config.theta_lr_end == 1 else lr))
 
     @cached_property
     def programs(self) -> _Programs:
@@ -130,6 +144,7 @@ def init(setup: Setup) -> State:
     state = State(
         params, stats, logits, jax.jit(setup.weight_optimiser.init)(params), jax.jit(setup.theta_optimiser.init)(logits),
         jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(),
+        begin(setup.objective, logits, len(setup.costs)),
     )  # fmt: skip
     return replicate(setup.mesh, state)
 
@@ -219,10 +234,24 @@ class _Programs:
         return _advance(state, grads, "weights")._replace(params=params, weight_opt=opt, stats=grads.stats)
 
     def _update_theta(self, state: State, grads: Gradients) -> tuple[State, jax.Array]:
-        loss, (by_task, by_latency) = jax.value_and_grad(self.setup.objective, argnums=(0, 1))(grads.loss, grads.latency_ms)
-        total = jax.tree.map(lambda t, m: by_task * t + by_latency * m, grads.logits_of_loss, grads.logits_of_latency)
+        loss, total, objective_state = combine(self.setup.objective, state.objective_state, self._seen(state.logits, grads))
         logits, opt = masked_update(self.setup.theta_optimiser, total, state.theta_opt, state.logits, grads.sampled)
-        return _advance(state, grads, "theta")._replace(logits=logits, theta_opt=opt), loss
+        new = _advance(state, grads, "theta")
+        return new._replace(logits=logits, theta_opt=opt, objective_state=objective_state), loss
+
+    def _seen(self, logits: Logits, grads: Gradients) -> Seen:
+        """The step as the objective sees it: what was drawn, and the exact expectation of every cost."""
+        expected, likeliest, slopes = [], [], []
+        picked = {n: jax.nn.one_hot(i, logits[n].shape[0]) for n, i in gates_lib.argmax(logits).items()}
+        for cost in self.setup.costs:
+            value, slope = jax.value_and_grad(lambda v, t=cost.terms: latency_ms(t, gates_lib.softmax(v)))(logits)
+            expected.append(value)
+            likeliest.append(latency_ms(cost.terms, picked))
+            slopes.append(jax.tree.map(lambda g, t=cost.target or 1.0: g / t, slope))
+        return Seen(
+            grads.loss, grads.latency_ms, jnp.stack(expected), jnp.stack(likeliest), grads.logits_of_loss,
+            grads.logits_of_latency, tuple(slopes),
+        )  # fmt: skip
 
 
 def _advance(state: State, grads: Gradients, kind: Kind) -> State:
@@ -242,6 +271,10 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
     terms = price(space, lut, config.missing)
     fastest, slowest = terms.extreme(1)[0], terms.extreme(-1)[0]
     config = with_recipe(config)
+    others = tuple(read(space, text, config.missing) for text in config.also)
+    assert config.objective is not None
+    if others and not objective(config.objective).several:
+        raise ConfigError(f"--objective {config.objective} takes one latency table; for several costs use --objective lagrange")
     splits = split(dataset, config.seed)
     sizes = {k: feed(config, space, dataset, getattr(splits, k)) for k in ("weights", "architecture", "train")}
     whole = {k: f.batch_size for k, f in sizes.items()}
@@ -249,11 +282,11 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
     config = complete(
         config, grey=dataset.channels == 1, theta_steps=sizes["architecture"].steps_per_epoch, middle_ms=(fastest + slowest) / 2
     )
-    if config.target_ms is not None and not fastest * (1 - 1e-3) <= config.target_ms <= slowest * (1 + 1e-3):
-        raise ConfigError(
-            f"--target-ms {config.target_ms:g} is out of reach: on {lut.device} the networks of {space.name} take "
-            f"{fastest:.4g} to {slowest:.4g} ms"
-        )
+    for cost, flag in (
+        (Cost(lut.name, "ms", terms, config.target_ms, lut), "--target-ms"),
+        *((c, f"--also {c.name}=") for c in others),
+    ):
+        cost.check(space, flag)
     config = dataclasses.replace(config, devices=mesh.size if mesh else 1, distributed=jax.process_count() > 1)
     if config.objective == "mul-log" and fastest <= 1e-3:
         raise ConfigError(
@@ -261,4 +294,4 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
             f"{fastest * 1e3:.3g} us on {lut.device}; use --objective absolute"
         )
     schedule = Schedule.of(config, sizes["weights"].steps_per_epoch, sizes["architecture"].steps_per_epoch)
-    return Setup(config, space, lut, terms, dataset, splits, schedule)
+    return Setup(config, space, lut, terms, dataset, splits, schedule, others=others)

@@ -43,13 +43,15 @@ class SearchPhase:
     def end_epoch(self, state: State, epoch: int) -> tuple[State, dict[str, Any]]:
         setup = self.setup
         sums, logits = jax.device_get((state.sums, state.logits))
+        balance = held(setup, state)
         genotype = derive.argmax_genotype(setup.space, logits)
         found = measure(setup, state, genotype)
         row = {
             "phase": self.name, "epoch": epoch + 1, "temperature": setup.schedule.temperature(epoch),
             **_means(sums, "weights"), **_means(sums, "theta"),
             "argmax_accuracy": found.top1, "argmax_loss": found.loss,
-            **describe(setup, logits, genotype),
+            **describe(setup, logits, genotype), **balance,
+            "derived_ms": derived_ms(setup, logits, balance["multipliers"]),
         }  # fmt: skip
         return state._replace(sums=replicate(setup.mesh, zero_sums())), row
 
@@ -63,22 +65,45 @@ def measure(setup: Setup, state: State, genotype: Genotype) -> Accuracy:
 
 def describe(setup: Setup, logits: dict[str, Any], genotype: Genotype) -> dict[str, Any]:
     """What the logits say: probabilities, expected and argmax latency in ms, entropy in units of ln n, share of skips."""
-    space, terms = setup.space, setup.terms
+    space = setup.space
     chances = {n: derive.probabilities(v) for n, v in logits.items()}
-    expected = terms.constant_ms
-    for factor in terms.factors:
-        part = factor.values
-        for name in factor.names:
-            part = np.tensordot(chances[name], part, axes=(0, 0))
-        expected += float(part)
+    (expected, likeliest), *others = (
+        (cost.terms.mean(chances), cost.terms.at(space.assignment(genotype))) for cost in setup.costs
+    )
     return {
         "expected_ms": expected,
-        "argmax_ms": terms.at(space.assignment(genotype)),
+        "argmax_ms": likeliest,
+        "others": {c.name: {"expected": e, "argmax": a} for c, (e, a) in zip(setup.others, others, strict=True)},
         "entropy": entropy(chances),
         "skip_share": skip_share(space, chances),
         "genotype": list(genotype),
         "probabilities": {n: [round(float(p), 6) for p in v] for n, v in chances.items()},
     }
+
+
+def held(setup: Setup, state: State) -> dict[str, Any]:
+    """What the objective does: the multiplier of each cost (task loss per fraction of its target; None where the objective has
+    none), and the share of theta's averaged gradient that comes from the costs (None before the first architecture step)."""
+    total, find = state.objective_state, setup.objective.multipliers
+    found = None if find is None else [float(v) for v in jax.device_get(find(total.memory))]
+    begun = any(bool(v.any()) for v in jax.tree.leaves(jax.device_get(total.averages.task)))
+    return {"multipliers": found, "cost_share": float(total.averages.share()) if begun else None}
+
+
+def limits(setup: Setup, multipliers: list[float] | None) -> list[derive.Limit]:
+    """What a network derived from ``setup`` must keep; ``multipliers`` as ``held`` has them."""
+    return [
+        derive.Limit(c.terms, c.target, 0.0 if multipliers is None else multipliers[i] / c.target, c.name)
+        for i, c in enumerate(setup.costs) if c.target is not None
+    ]  # fmt: skip
+
+
+def derived_ms(setup: Setup, logits: dict[str, Any], multipliers: list[float] | None) -> float | None:
+    """Latency of the network that --derive budget would choose now, were it for the logits alone; None for other ways, and for
+    several costs, where it takes longer to find."""
+    if setup.config.derive != "budget" or setup.others:
+        return None
+    return derive.shortlist(setup.space, logits, limits(setup, multipliers), 1).costs[0][0]
 
 
 def entropy(chances: dict[str, np.ndarray]) -> float:

@@ -30,7 +30,9 @@ def command(setup: Setup) -> str | None:
         flag = name.replace("_", "-")
         if value is None or name in ("out", "resume", "checkpoint_s"):
             continue
-        if isinstance(value, bool):
+        if isinstance(value, tuple):
+            words += [f"--{flag}", *value] if value else []
+        elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", repr(value) if isinstance(value, float) else str(value)]
@@ -82,19 +84,32 @@ def finished(
 ) -> tuple[Architecture, tuple[str, ...]]:
     """``architecture`` with name, metrics and provenance, and what has to be said about the result."""
     config = setup.config
-    warnings = [*report.warnings, *setup.terms.warnings, *setup.remarks]
+    more = [c.lut.report(architecture, config.missing) for c in setup.others if c.lut]
+    derivation = notes["derivation"]
+    warnings = [*report.warnings, *(w for r in more for w in r.warnings), *setup.terms.warnings, *setup.remarks]
     if last["entropy"] > UNDECIDED:
         warnings.append(
             f"The search has not decided: the mean entropy of the choices is {last['entropy']:.2f} of its maximum at the end "
             f"(above {UNDECIDED:g}). Run more epochs, or raise --theta-lr."
         )
+    if derivation["by"] == "argmax" and config.target_ms and report.total_ms > config.target_ms:
+        warnings.append(
+            f"The network is above its target of {config.target_ms:.4g} ms by {report.total_ms / config.target_ms - 1:.1%}: "
+            "the likeliest candidates together are slower than their expectation. --derive budget keeps targets."
+        )
+    if derivation.get("proven") is False:
+        warnings.append(
+            f"The networks compared were not proven to be the most probable ones within the targets (none scores above "
+            f"{derivation['bound']:.6g}; see derivation)."
+        )
     metrics = {
-        "params": architecture.params, "macs": architecture.macs, "latency": [report.to_dict()],
+        "params": architecture.params, "macs": architecture.macs, "latency": [r.to_dict() for r in (report, *more)],
         "accuracy": {"data": setup.dataset.name, "split": "test", **tested.to_dict()},
     }  # fmt: skip
     provenance = {
         "space": setup.space.name, "space_options": dict(setup.space.options), "space_sha256": setup.space.fingerprint,
         "method": config.method, "genotype": notes["genotype"], "seed": config.seed, "target_ms": config.target_ms,
+        "targets": {c.name: c.target for c in setup.costs if c.target is not None}, "derivation": derivation,
         "step": setup.schedule.before(setup.schedule.epochs), "data_sha256": setup.dataset.fingerprint,
         "command": command(setup), "versions": versions(), "warnings": warnings,
     }  # fmt: skip

@@ -49,3 +49,7 @@ class Schedule:
     @property
     def total_weight_steps(self) -> int:
         return self.epochs * self.weight_steps
+
+    @property
+    def total_theta_steps(self) -> int:
+        return (self.epochs - self.warm_up) * self.theta_steps

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from dnas import derive, loop, supernet
+from dnas import loop, supernet
 from dnas.arch import Architecture
 from dnas.config import SearchConfig
 from dnas.data import Dataset
@@ -23,9 +23,10 @@ from dnas.files import kind, write_bytes
 from dnas.latency.table import LatencyReport, LatencyTable
 from dnas.runs import Journal, read_config
 from dnas.search import record
+from dnas.search.choose import choose
 from dnas.search.console import Console, Watcher
 from dnas.search.engine import Setup, init, prepare
-from dnas.search.phase import SearchPhase, measure
+from dnas.search.phase import SearchPhase
 from dnas.space import Genotype, Space, load_space
 from dnas.space_files import shadowed
 from dnas.train import TrainPhase
@@ -39,7 +40,8 @@ class SearchResult:
 
     ``architecture`` (with metrics and provenance), ``history`` (one dict per epoch), ``accuracy`` on the test images after
     the short training, ``inherited`` on the selection images before it (the best of ``draws`` networks chosen by these
-    images), ``latency`` with its parts, ``warnings`` as sentences, ``folder`` (None if nothing was written), ``space``
+    images), ``latency`` with its parts, ``derivation`` (how it was chosen, and what the likeliest network would have been),
+    ``warnings`` as sentences, ``folder`` (None if nothing was written), ``space``
     with the data's classes, trained ``params`` and ``stats``.
     """
 
@@ -50,6 +52,7 @@ class SearchResult:
     inherited: Accuracy
     draws: int
     latency: LatencyReport
+    derivation: dict[str, Any]
     warnings: tuple[str, ...]
     folder: Path | None
     space: Space = dataclasses.field(repr=False)
@@ -193,7 +196,7 @@ def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
     architecture, warnings = record.finished(setup, notes, last, phase.architecture, report, tested)
     result = SearchResult(
         architecture, tuple(notes["genotype"]), journal.history, tested, Accuracy(*notes["inherited"]), notes["draws"], report,
-        warnings, journal.folder, setup.space, state.params, stats,
+        notes["derivation"], warnings, journal.folder, setup.space, state.params, stats,
     )  # fmt: skip
     if result.folder:
         on_first(partial(_draw, result, result.folder, console))
@@ -209,16 +212,10 @@ def _search(setup: Setup, journal: Journal, watcher: Watcher, epoch: int, step: 
     if epoch or step:
         state = replicate(setup.mesh, journal.load(state))
     state = loop.run(phase, state, journal, watcher, epoch, step)
-    logits = jax.device_get(state.logits)
-    pool = [derive.argmax_genotype(setup.space, logits)]
-    if setup.config.derive == "sample":
-        pool += derive.sample(setup.space, logits, setup.config.seed, setup.config.derive_samples)
-    ranked = {g: measure(setup, state, g) for g in dict.fromkeys(pool)}
-    genotype = max(ranked, key=lambda g: (ranked[g].hits, -ranked[g].loss))
-    found = ranked[genotype]
+    notes, found = choose(setup, state, watcher)
     if not found.finite:
         raise loop.not_finite(phase.name, "on the selection images", phase.lr, journal)
-    notes = {"genotype": list(genotype), "inherited": [found.hits, found.n, found.loss], "draws": len(ranked)}
+    genotype = tuple(notes["genotype"])
     training = _training(setup, notes)
     params = supernet.inherit(setup.space, genotype, state.params)
     stats = supernet.inherit(setup.space, genotype, state.stats)

@@ -1,0 +1,65 @@
+"""The end of a search: from logits to the network that is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from dnas import derive
+from dnas.evaluate import Accuracy
+from dnas.loop import Watcher
+from dnas.search.engine import Setup, State
+from dnas.search.phase import describe, held, limits, measure
+from dnas.space import Genotype
+
+
+def choose(setup: Setup, state: State, watcher: Watcher) -> tuple[dict[str, Any], Accuracy]:
+    """The most accurate network, on the selection split, of those that ``--derive`` puts up; notes about it, and its accuracy.
+
+    Every network is measured with the supernet's weights, after recalibration. Notes: ``genotype``, ``inherited``, ``draws``
+    (how many were compared) and ``derivation``, which says what the likeliest network would have been.
+    """
+    logits = jax.device_get(state.logits)
+    multipliers = held(setup, state)["multipliers"]
+    likeliest = derive.argmax_genotype(setup.space, logits)
+    pool, about = _pool(setup, logits, likeliest, multipliers)
+    watcher.begin("ranking", len(pool), 0)
+    ranked: dict[Genotype, Accuracy] = {}
+    for genotype in pool:
+        ranked[genotype] = measure(setup, state, genotype)
+        watcher.advance("ranking")
+    genotype = max(ranked, key=lambda g: (ranked[g].hits, -ranked[g].loss))
+    found = ranked[genotype]
+    figures = describe(setup, logits, genotype)
+    chance, most = (derive.log_probability(setup.space, logits, g) for g in (genotype, likeliest))
+    derivation = {
+        "by": setup.config.derive, "networks": len(ranked), "multipliers": multipliers,
+        "expected_ms": figures["expected_ms"], "argmax_ms": setup.terms.at(setup.space.assignment(likeliest)),
+        "derived_ms": setup.terms.at(setup.space.assignment(genotype)),
+        "gap_ms": setup.terms.at(setup.space.assignment(genotype)) - figures["expected_ms"],
+        "argmax_genotype": list(likeliest), "log_probability": chance, "log_probability_given_up": most - chance, **about,
+    }  # fmt: skip
+    inherited = [found.hits, found.n, found.loss]
+    return {"genotype": list(genotype), "inherited": inherited, "draws": len(ranked), "derivation": derivation}, found
+
+
+def _pool(
+    setup: Setup, logits: dict[str, Any], likeliest: Genotype, multipliers: list[float] | None
+) -> tuple[list[Genotype], dict[str, Any]]:
+    """Genotypes to compare, each once, and what is to be said of how they were found."""
+    config = setup.config
+    if config.derive != "budget":
+        drawn = []
+        if config.derive == "sample":
+            assert config.derive_samples is not None
+            drawn = derive.sample(setup.space, logits, config.seed, config.derive_samples)
+        return list(dict.fromkeys([likeliest, *drawn])), {}
+    assert config.derive_samples is not None
+    found = derive.shortlist(setup.space, logits, limits(setup, multipliers), config.derive_samples)
+    near = any(low > float("-inf") for low in found.low)
+    return list(found.genotypes), {
+        "proven": found.proven,
+        "bound": found.bound if found.proven is False else None,
+        "near": near,
+    }
