@@ -39,10 +39,14 @@ class OneOf:
         """Names of the options: k3_e6 for an op, its name for a choice within a choice, the value itself for a field."""
         if all(isinstance(o, Op) for o in self.options):
             return told_apart(self.options)
+        one_se = sum(isinstance(o, SE) for o in self.options) == 1
         return tuple(
-            o.label if isinstance(o, Op | Template | Follow) else o.name if isinstance(o, OneOf) else str(o)
+            o.label if isinstance(o, Op | Template | Follow)
+            else o.name if isinstance(o, OneOf)
+            else "se" if isinstance(o, SE) and one_se  # tied with or without, whatever its width
+            else str(o)
             for o in self.options
-        )
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +82,14 @@ class Template:
     """An op some of whose fields are open: ``Template(InvertedResidualOp, in_=16, kernel=OneOf("k1", (3, 5)), ...)``.
 
     A field may be a ``OneOf``, a ``Width``, a ``Follow``, or a ``OneOf`` with a ``Follow`` among its options.
+    ``label``: its name where it is itself an option of a choice; default: the op's.
     """
 
     kind: type[Op]
     fields: tuple[tuple[str, Any], ...]
+    label: str
 
-    def __init__(self, kind: type[Op], **fields: Any) -> None:
+    def __init__(self, kind: type[Op], *, label: str = "", **fields: Any) -> None:
         known = {f.name: f.default for f in dataclasses.fields(kind)}
         for name in fields:
             if name not in known:
@@ -93,10 +99,7 @@ class Template:
             raise SpaceError(f"{kind.op}: missing field {missing[0]!r}")
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "fields", tuple(full.items()))
-
-    @property
-    def label(self) -> str:
-        return self.kind.op
+        object.__setattr__(self, "label", label or kind.op)
 
     @property
     def choices(self) -> tuple[OneOf, ...]:

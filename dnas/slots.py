@@ -106,22 +106,23 @@ def build_slots(layers: tuple[Layer, ...], shape: Shape, choices: Mapping[str, O
         names = tuple(n for n in choices if any(n == m for c in candidates for m, _ in c.when))
         sizes = tuple(len(choices[n].options) for n in names)
         widths = tuple(n for n in names if isinstance(choices[n], Width))
-        slot = Slot(index, shape, shape, tuple(candidates), names, sizes, widths)
         outs = []
         for candidate in candidates:
             try:
-                outs.append(candidate.op.out_shape(slot.shape_of(candidate)))
+                outs.append(candidate.op.out_shape(shape._replace(channels=candidate.channels or shape.channels)))
             except ArchitectureError as problem:
                 raise SpaceError(f"layer {index} ({', '.join(names)}), candidate {candidate.label}: {problem}") from None
-        shapes = ", ".join(f"{c.label}: {out}" for c, out in zip(candidates, outs, strict=True))
+        shapes = ", ".join(f"{c.label}: {out}" for c, out in zip(candidates[:100], outs, strict=False))
         different = f"layer {index} ({', '.join(names)}): candidates give different shapes ({shapes})"
         if len({out[:2] for out in outs}) != 1:
             raise SpaceError(different)
+        out = outs[0]._replace(channels=max(out.channels for out in outs))
+        slot = Slot(index, shape, out, tuple(candidates), names, sizes, widths)
         before, channels = channels, essential(Factor(names, np.array([out.channels for out in outs])[slot.table]))
         varied = "" if not channels.names else varied if channels.names == before.names else different
-        shape = outs[0]._replace(channels=max(out.channels for out in outs))
-        slots.append(dataclasses.replace(slot, out_shape=shape))
-        slots[-1].hulls  # noqa: B018  checks that candidates can share what they are said to share
+        slot.hulls  # noqa: B018  checks that candidates can share what they are said to share
+        slots.append(slot)
+        shape = out
     if varied:
         raise SpaceError(varied)
     return tuple(slots)

@@ -134,7 +134,8 @@ def _item_to_json(item: Any) -> Any:
     if isinstance(item, Follow):
         return {"follow": item.choice, "options": [_item_to_json(o) for o in item.options], "label": item.label}
     if isinstance(item, Template):
-        return {"op": item.kind.op} | {k.rstrip("_"): _item_to_json(v) for k, v in item.fields}
+        label = {} if item.label == item.kind.op else {"label": item.label}
+        return {"op": item.kind.op} | {k.rstrip("_"): _item_to_json(v) for k, v in item.fields} | label
     if isinstance(item, Stage):
         return {"depth": _item_to_json(item.depth), "layers": [_item_to_json(layer) for layer in item.layers]}
     return item.to_dict() if isinstance(item, SE) else list(item) if isinstance(item, tuple) else item
@@ -189,10 +190,14 @@ def _layer_from_json(given: Any) -> Any:
         return op_from_dict(given)
     if not isinstance(given.get("op"), str) or given["op"] not in OPS:
         raise SpaceError(f"unknown op {shown(given.get('op'))}{nearest(shown(given.get('op')), OPS)}")
+    label = given.get("label", "")
+    if not isinstance(label, str):
+        raise SpaceError(f"label is {shown(label)}; expected text")
+    given = {k: v for k, v in given.items() if k != "label"}
     fields = {k: _value(v) for k, v in given.items() if k != "op" and k not in LABELS}
     # building the first option of each choice checks the names and types of all fields
     op_from_dict({k: _first(v) for k, v in given.items()})
-    return Template(OPS[given["op"]], **{"in_" if k == "in" else k: v for k, v in fields.items()})
+    return Template(OPS[given["op"]], label=label, **{"in_" if k == "in" else k: v for k, v in fields.items()})
 
 
 def _choice(given: Any, read: Callable[[Any], Any]) -> OneOf:

@@ -13,6 +13,7 @@ import pytest
 from dnas.arch import Architecture
 from dnas.errors import SpaceError
 from dnas.latency import LatencyTable
+from dnas.latency.terms import price
 from dnas.ops import SkipOp, TuckerOp
 from dnas.space import Space, load_space
 from dnas.space_files import shipped_spaces
@@ -26,6 +27,8 @@ MEMBERS = {
     "mobilenetv3_large_100": "mobilenetv3", "mobilenetv3_small_100": "mobilenetv3:small=true",
     "tf_mobilenetv3_large_100": "mobilenetv3:padding=tf_same", "mobiledet_cpu": "mobiledets",
     "mobiledet_dsp": "mobiledets:target=dsp", "mobiledet_edgetpu": "mobiledets:target=edgetpu",
+    "mnasnet_050": "mnasnet:width=0.5", "mnasnet_075": "mnasnet:width=0.75", "mnasnet_140": "mnasnet:width=1.4",
+    "semnasnet_075": "mnasnet:width=0.75", "semnasnet_140": "mnasnet:width=1.4",
 }  # fmt: skip
 
 
@@ -94,6 +97,54 @@ def test_proxyless_networks_by_their_blocks(net: str, blocks: tuple, params: int
     assert space.fix(genotype).params == params
 
 
+MNASNET_A1 = (  # op, kernel, layers, squeeze-excite, width: Tan et al. 2019, Figure 7
+    ("ds_conv", 3, 1, 0, 16), ("ir_e6", 3, 2, 0, 24), ("ir_e3", 5, 3, 1, 40), ("ir_e6", 3, 4, 0, 80), ("ir_e6", 3, 2, 1, 112),
+    ("ir_e6", 5, 3, 1, 160), ("ir_e6", 3, 1, 0, 320),
+)  # fmt: skip
+
+
+def test_mnasnet_a1_by_its_blocks() -> None:
+    """Its figure's blocks give the counts of timm's semnasnet_100 (and TensorFlow's 312M multiply-adds)."""
+    space, found = load("mnasnet"), {}
+    for number, (op, kernel, length, se, width) in enumerate(MNASNET_A1, 1):
+        wanted = {"op": op, "kernel": str(kernel), "layers": str(length), "se": ("None", "se")[se], "width": str(width)}
+        for name, label in (wanted | {"skip": "True"}).items():
+            if f"b{number}.{name}" in space.choices:
+                found[f"b{number}.{name}"] = space.choices[f"b{number}.{name}"].labels.index(label)
+    network = space.fix([found[n] for n in space.choices])
+    assert (network.params, network.macs) == (3_887_038, 311_579_072)
+    # B1 has other lengths, ops without squeeze-excite, and 96 and 192 channels
+    assert space.fix(space.encode(published("mnasnet_100"))).params == counts()["mnasnet_100"][0]
+
+
+def test_mnasnet_choices_are_shared_by_the_layers_of_a_block() -> None:
+    space = load("mnasnet")
+    for seed in range(5):
+        network = space.fix(space.sample(seed))
+        picked = space.picked(space.encode(network))
+        kinds: dict[str, set] = {}
+        for slot, c in zip(space.slots, picked, strict=True):
+            block = slot.choices[-1].split(".")[0] if slot.choices else ""
+            if block and not c.off and hasattr(c.op, "kernel") and c.op.out != 1280:
+                own = next(n for n in slot.choices if n.endswith(".op")).split(".")[0]
+                kinds.setdefault(own, set()).add((type(c.op), c.op.kernel, bool(getattr(c.op, "se", None)), c.op.out))
+        assert len(kinds) == 7 and all(len(k) == 1 for k in kinds.values())
+
+
+def test_fbnetv2_couples_widths_in_its_latency() -> None:
+    """One set of parameters for all widths of a candidate; the table of a layer has the widths before, inside and after it."""
+    space = load("fbnetv2:stages=2,layers=2,resolution=32")
+    slot = next(s for s in space.slots if "s2.b1" in s.choices)
+    assert set(slot.choices) == {"s2.b1", "s1.width", "s2.b1.mid", "s2.width"} and len(slot.hulls) == 8
+    assert len(slot.candidates) == 8 * len(list(space.choices["s1.width"].options)) * 6 * 4
+    terms = price(space, LatencyTable.load("samsung_s8.json"))
+    (table,) = (f for f in terms.factors if set(f.names) == set(slot.choices))
+    values = np.moveaxis(table.values, table.names.index("s2.b1"), 0)[0]
+    for a, b in ((0, 1), (1, 2)):  # no sum of one function of each width
+        assert np.abs(np.diff(np.diff(values, axis=a), axis=b)).max() > 1e-5
+    assert sum(hull.op.params for hull in slot.hulls) < sum(c.op.params for c in slot.candidates) / 20
+
+
 def test_what_the_space_leaves_out_is_reported() -> None:
     network = published("fbnet_c")
     (sentence,) = load("fbnet").left_out(network)
@@ -135,6 +186,8 @@ SIZES = {
     "hardcore_nas": sum(12**d for d in (2, 3, 4)) ** 5,
     "nas_bench_macro": 3**8,  # Su et al. 2021
     "mobiledets": 4**18,
+    # per block 2 convolutions, 4 separable and 8 inverted; skip where there is a second layer; widths
+    "mnasnet": 14**7 * (1 + 2) * (1 + 2 + 2) * 6**4 * (1 + 2) * math.prod((2, 2, 3, 3, 4, 4, 3)),
 }
 
 
@@ -174,6 +227,7 @@ SHRUNKEN = {
     "fbnet_mini": "", "proxylessnas": "stages=2,layers=2", "single_path_nas": "stages=1,layers=2",
     "ofa_mobilenetv3": "width=0.5,stages=1,layers=3", "ofa_proxyless": "width=0.5,stages=1,layers=3",
     "hardcore_nas": "stages=1,layers=3", "mobilenetv3": "width=0.5,stages=1,layers=3",
+    "mnasnet": "width=0.25,stages=2,layers=2", "fbnetv2": "stages=1,layers=1",
     "mobiledets": "target=dsp,stages=1,layers=2", "nas_bench_macro": "width=0.25,stages=1",
 }  # fmt: skip
 
