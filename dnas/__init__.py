@@ -37,6 +37,7 @@ _MODULES = (
     "search",
     "supernet",
     "train",
+    "weights",
     "zoo",
 )
 __all__ = [

@@ -27,6 +27,10 @@ class SpaceError(DnasError):
     """A search space is malformed, or a genotype or an architecture does not belong to it."""
 
 
+class WeightsError(DnasError):
+    """Weights of another program do not fit the network, or cannot be read."""
+
+
 class LatencyError(DnasError):
     """A latency table is malformed, or cannot price an op."""
 

@@ -89,9 +89,14 @@ def check_table(given: Check) -> int:
         span = "no range, prices are missing" if low is None else f"{low:.4g} to {high:.4g} ms"
         model = covered["from_the_cost_model"]
         print(f"{'space':<12}{covered['name']}: {covered['ops']} ops, {model} from the cost model; {span}")
-    for name, priced in verdict.facts.get("networks", {}).items():
-        how = f"{priced['latency_ms']:.4g} ms" + (", extrapolated" if priced["extrapolated"] else "") if priced else "no price"
-        print(f"{'network':<12}{name}: {how}")
+    networks = verdict.facts.get("networks", {})
+    for name, priced in networks.items():
+        if priced:
+            model = f", {priced['modelled_ms']:.4g} of it from the cost model" if priced["modelled_ms"] else ""
+            how = f"{priced['latency_ms']:.4g} ms{model}" + (", extrapolated" if priced["extrapolated"] else "")
+            print(f"{'network':<12}{name}: {how}")
+    if lacking := [name for name, priced in networks.items() if not priced]:
+        print(f"{'no price':<12}{len(lacking)} networks: {', '.join(lacking[:MOST])}{', ...' if len(lacking) > MOST else ''}")
     _lines("problem", verdict.problems)
     print(f"{given.table}: " + (f"{len(verdict.problems)} problems" if verdict.problems else "nothing wrong"))
     return 1 if verdict.problems else 0
