@@ -22,14 +22,27 @@ import numpy as np
 
 from dnas.arch import Architecture
 from dnas.errors import ConfigError, SpaceError, nearest
-from dnas.files import shipped, shown
+from dnas.files import kind, shipped, shown
 from dnas.latency.table import LatencyTable
 from dnas.ops import Op, Shape
 from dnas.space import Genotype, Space, load_space
 
 Code = str | Sequence[int] | Architecture
 Cost = str | LatencyTable | Callable[[Architecture], float]
-SOURCES = {"nas-bench-macro": ("nas_bench_macro", 10_000)}  # space, and images that accuracies were measured on
+
+
+class Source(NamedTuple):
+    """A benchmark: its space (and file in oracles/), the images that its accuracies were measured on, and what it is."""
+
+    space: str
+    images: int
+    about: str
+
+
+SOURCES = {
+    "nas-bench-macro": Source("nas_bench_macro", 10_000, "CIFAR-10, 6,561 codes, three trainings each (arXiv:2103.11922)"),
+    "fashion-mnist": Source("oracle", 10_000, "Fashion-MNIST, 576 networks, this project's own (python -m benchmarks.oracle)"),
+}
 
 
 class Point(NamedTuple):
@@ -150,12 +163,28 @@ class Oracle:
 
 
 def load(name: str) -> Oracle:
-    """A benchmark by name: "nas-bench-macro" (CIFAR-10, 6,561 codes, three trainings each; Su et al. 2021, arXiv:2103.11922).
+    """A benchmark by name.
 
-    Errors: ConfigError.
+    ====================  ==============================================================================
+    ``nas-bench-macro``   CIFAR-10, 6,561 codes, three trainings each; Su et al. 2021, arXiv:2103.11922
+    ``fashion-mnist``     Fashion-MNIST, the 576 networks of the space ``oracle``; this project's own
+    ====================  ==============================================================================
+
+    Errors: ConfigError for an unknown name, and for one whose trainings are not all done.
     """
     if name not in SOURCES:
         raise ConfigError(f"unknown oracle {shown(name)}{nearest(str(name), SOURCES)}")
-    space, images = SOURCES[name]
-    with np.load(shipped("oracles") / f"{space}.npz") as file:
-        return Oracle(name, load_space(space), file["hits"] / (images / 100))
+    source = SOURCES[name]
+    path = shipped("oracles") / f"{source.space}.npz"
+    if not kind(path):
+        raise ConfigError(
+            f"{name} ({source.about}) has no {path.name} in this version: not all of its networks are trained yet; available: "
+            f"{', '.join(available())}"
+        )
+    with np.load(path) as file:
+        return Oracle(name, load_space(source.space), file["hits"].astype(float) / (source.images / 100))
+
+
+def available() -> tuple[str, ...]:
+    """Names of the benchmarks that ship."""
+    return tuple(n for n, s in SOURCES.items() if kind(shipped("oracles") / f"{s.space}.npz"))

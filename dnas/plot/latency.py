@@ -9,12 +9,10 @@ import numpy as np
 from dnas.errors import ArchitectureError
 from dnas.latency.keys import key_op
 from dnas.latency.table import LatencyTable
-from dnas.plot.search import COLOURS, plain
+from dnas.plot.style import COLOURS, MARKERS, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 class LatencyInfo(NamedTuple):

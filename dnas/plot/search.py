@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dnas.plot.style import COLOURS, plain
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# Okabe & Ito's colours: told apart by colour-blind people, and in grey
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-
 
 # what is measured: split, and network
 CURVES = {"weights, mixture": "train", "architecture, mixture": "mixture", "selection, argmax": "argmax"}
@@ -103,8 +101,3 @@ def _heat_maps(figure: Any, found: SearchInfo, labels: dict[str, tuple[str, ...]
         axes.set_xlabel("epoch", fontsize=8)
     if image is not None:
         figure.colorbar(image, ax=list(grid.flat), label="probability", shrink=0.8)
-
-
-def plain(text: str) -> str:
-    """``text`` as it is: Matplotlib would read dollar signs as formulas."""
-    return text.replace("$", r"\$")
