@@ -40,17 +40,7 @@ class Journal:
         """Continue ``folder``: its history is cut back to its newest checkpoint. Errors: RunError."""
         journal = cls(folder, checkpoint_s)
         about = journal.about() or {"rows": 0}
-        path, advice = folder / "history.jsonl", "restore the file, or start a new run"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines() if kind(path) else []
-            journal.history = [json.loads(line) for line in lines[: about["rows"]]]
-        except (OSError, ValueError, RecursionError) as problem:  # ValueError: neither JSON nor UTF-8
-            raise RunError(f"{path}: cannot be read ({one_line(problem)}); {advice}") from None
-        if len(journal.history) < about["rows"]:
-            raise RunError(f"{path} has {len(lines)} rows; its checkpoint was written after {about['rows']}; {advice}")
-        for number, row in enumerate(journal.history, 1):
-            if not isinstance(row, dict) or not isinstance(row.get("phase"), str):
-                raise RunError(f"{path}: row {number} is {shown(row)}; expected an object with a text field 'phase'; {advice}")
+        journal.history = read_history(folder, about["rows"])
         on_first(journal._write_history)
         return journal
 
@@ -115,13 +105,29 @@ def _append(path: Path, row: dict[str, Any]) -> None:
         raise RunError(f"{path}: cannot be written ({problem.strerror})") from None
 
 
-def read_config(folder: str) -> dict[str, Any]:
-    """``config.json`` of a run folder. Errors: RunError."""
+def read_history(folder: Path, rows: int | None = None) -> list[dict[str, Any]]:
+    """The first ``rows`` rows of a run's ``history.jsonl``; None: all. Errors: RunError."""
+    path, advice = folder / "history.jsonl", "restore the file, or start a new run"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if kind(path) else []
+        history = [json.loads(line) for line in lines[:rows]]
+    except (OSError, ValueError, RecursionError) as problem:  # ValueError: neither JSON nor UTF-8
+        raise RunError(f"{path}: cannot be read ({one_line(problem)}); {advice}") from None
+    if rows is not None and len(history) < rows:
+        raise RunError(f"{path} has {len(lines)} rows; its checkpoint was written after {rows}; {advice}")
+    for number, row in enumerate(history, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("phase"), str):
+            raise RunError(f"{path}: row {number} is {shown(row)}; expected an object with a text field 'phase'; {advice}")
+    return history
+
+
+def read_config(folder: str, option: str = "--resume ") -> dict[str, Any]:
+    """``config.json`` of a run folder; ``option``: what named it, for the error. Errors: RunError."""
     path = Path(folder)
     if kind(path) != "folder":
-        raise RunError(f"--resume {folder}: no such run folder")
+        raise RunError(f"{option}{folder}: no such run folder")
     if kind(path / "config.json") != "file":
-        raise RunError(f"--resume {folder}: it has no config.json, so it is not a run folder")
+        raise RunError(f"{option}{folder}: it has no config.json, so it is not a run folder")
     body = read_json(path / "config.json", RunError)
     for field in ("search", "inputs"):
         if not isinstance(body, dict) or not isinstance(body.get(field), dict):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dnas.arch import Architecture, Defaults
@@ -83,7 +83,7 @@ def spaces(draw: st.DrawFn) -> Space:
     names = (f"c{i}" for i in itertools.count())
     layers = [draw(items(names)) for _ in range(draw(st.integers(1, 3)))]
     space = space_of(*layers, OneOf("last", (conv(3), conv(5))))
-    assert len(genotypes(space)) <= 40_000
+    assume(len(genotypes(space)) <= 40_000)  # a rare draw is larger, and too slow to walk through
     return space
 
 
