@@ -31,6 +31,10 @@ class WeightsError(DnasError):
     """Weights of another program do not fit the network, or cannot be read."""
 
 
+class ExportError(DnasError):
+    """A network cannot be written in a format, its extra is missing, or the file does not compute what the network does."""
+
+
 class LatencyError(DnasError):
     """A latency table is malformed, or cannot price an op."""
 

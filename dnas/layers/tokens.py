@@ -45,12 +45,19 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w i"]) -> Float[Array, "n h w o"]:
         spec = self.primitive
-        n, h, w, _ = x.shape
-        each = x.reshape(n, h * w, spec.heads, -1).swapaxes(1, 2)
-        q, k, v = jnp.split(each, (spec.key_dim, 2 * spec.key_dim), axis=-1)
-        logits = q @ k.swapaxes(-1, -2) * spec.key_dim**-0.5
-        logits = logits + self.table[...].astype(x.dtype)[:, distances(spec.resolution)][None]
-        return (jax.nn.softmax(logits, -1) @ v).swapaxes(1, 2).reshape(n, h, w, -1)
+        bias = self.table[...].astype(x.dtype)[:, distances(spec.resolution)]
+        return attend(x, spec.heads, spec.key_dim, bias, spec.key_dim**-0.5)
+
+
+def attend(
+    x: Float[Array, "n h w i"], heads: int, key_dim: int, bias: Float[Array, "heads hw hw"], scale: float = 1.0
+) -> Float[Array, "n h w o"]:
+    """softmax(scale * q.k + bias) v over all positions; ``x`` holds q, k and v of each head side by side."""
+    n, h, w, _ = x.shape
+    each = x.reshape(n, h * w, heads, -1).swapaxes(1, 2)
+    q, k, v = jnp.split(each, (key_dim, 2 * key_dim), axis=-1)
+    logits = q @ k.swapaxes(-1, -2) * scale + bias[None]
+    return (jax.nn.softmax(logits, -1) @ v).swapaxes(1, 2).reshape(n, h, w, -1)
 
 
 def distances(side: int) -> np.ndarray:
