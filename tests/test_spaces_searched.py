@@ -32,7 +32,7 @@ def noisy(rng: np.random.Generator, leaf: jax.Array) -> jax.Array:
 
 
 def leaves(state: State) -> list[tuple[str, jax.Array]]:
-    """Weights and logits by their path; not what has no gradient: a shift before a 1x1 convolution and BN, which takes it out."""
+    """Weights and logits by their path; not what has no gradient: a shift before a 1x1 convolution and BN."""
     found = jax.tree_util.tree_leaves_with_path((state.params, state.logits))
     named = [(jax.tree_util.keystr(path), leaf) for path, leaf in found]
     return [(path, leaf) for path, leaf in named if "['project_bn']['bias']" not in path]
