@@ -115,7 +115,7 @@ def run(
 def not_finite(what: str, where: str, lr: float, journal: Journal) -> NotFiniteError:
     """The error of a loss that is NaN or infinite."""
     kept = "there is no checkpoint before it"
-    if journal.folder and journal.about():
+    if journal.folder and journal.has_checkpoint:
         kept = f"the last good checkpoint is kept in {journal.folder / 'checkpoint'}"
     return NotFiniteError(
         f"the loss of the {what} became NaN or infinite {where}; {kept}; "

@@ -29,6 +29,8 @@ class Journal:
         self.history: list[dict[str, Any]] = []
         self.checkpoint_s = checkpoint_s
         self._saved_at = time.monotonic()
+        self._kept: checkpoint.Kept | None = None  # what ``resume`` found
+        self.has_checkpoint = False
 
     @classmethod
     def create(cls, out: str | None, name: str, checkpoint_s: float) -> Journal:
@@ -37,20 +39,29 @@ class Journal:
 
     @classmethod
     def resume(cls, folder: Path, checkpoint_s: float) -> Journal:
-        """Continue ``folder``: its history is cut back to its newest checkpoint. Errors: RunError."""
+        """Continue ``folder``: its history is cut back to its newest checkpoint that is not damaged. Errors: RunError."""
         journal = cls(folder, checkpoint_s)
+        journal._kept = checkpoint.newest(folder / "checkpoint")
+        journal.has_checkpoint = journal._kept is not None
         about = journal.about() or {"rows": 0}
         journal.history = read_history(folder, about["rows"])
         on_first(journal._write_history)
         return journal
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to be said of the checkpoints that ``resume`` found."""
+        kept = self._kept
+        return tuple(f"{text}; {kept.path.name} is used instead" for text in kept.passed_over) if kept else ()
+
     def about(self) -> dict[str, Any] | None:
-        """Phase, position and notes of the newest checkpoint; None if there is none."""
-        return checkpoint.about(self.folder / "checkpoint") if self.folder else None
+        """Phase, position and notes of the checkpoint that ``resume`` found; None if there was none."""
+        return self._kept.about if self._kept else None
 
     def load(self, like: Any) -> Any:
-        assert self.folder is not None
-        return checkpoint.load(self.folder / "checkpoint", like)
+        """Its state, in the structure of ``like``. Errors: RunError."""
+        assert self._kept is not None
+        return checkpoint.load(self._kept, like)
 
     def save(self, phase: str, epoch: int, step: int, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Checkpoint ``number`` (steps so far, over all phases). Errors: RunError."""
@@ -58,6 +69,7 @@ class Journal:
         if self.folder:
             about = {"phase": phase, "epoch": epoch, "step": step, "rows": len(self.history), "notes": notes}
             checkpoint.save(self.folder / "checkpoint", number, state, about)
+            self.has_checkpoint = True
 
     @property
     def save_is_due(self) -> bool:

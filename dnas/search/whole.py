@@ -148,7 +148,10 @@ def resume(
     setup = dataclasses.replace(setup, remarks=record.elsewhere(body, setup.config.devices))
     console = Console(progress and is_first())
     console.note(f"Resuming {where}")
-    return _announce_and_finish(setup, Journal.resume(where, config.checkpoint_s), console)
+    journal = Journal.resume(where, config.checkpoint_s)
+    for remark in journal.remarks:
+        console.note(remark)
+    return _announce_and_finish(setup, journal, console)
 
 
 def _load(config: SearchConfig, space: Space | Named, lut: LatencyTable | Named, data: Dataset | Named) -> Setup:
