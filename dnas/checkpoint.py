@@ -25,7 +25,7 @@ class Damaged(RunError):
 
 
 class Kept(NamedTuple):
-    """A checkpoint as it was read. ``about``: what ``save`` was told; ``sha256``: of all its leaves; ``passed_over``: a sentence
+    """A checkpoint as it was read. ``about``: what ``save`` was told; ``sha256``: of all leaves; ``passed_over``: a sentence
     for each newer one that is damaged."""
 
     path: Path
@@ -123,8 +123,8 @@ def _read(target: Path) -> Kept:
         raise Damaged(f"{target} is damaged: it cannot be read ({_first_line(problem)})") from None
     if version != VERSION:
         raise RunError(
-            f"{target}: checkpoint version {version}; this dnas reads version {VERSION}: finish the run with the dnas that began "
-            "it (versions are in its config.json), or start a new one"
+            f"{target}: checkpoint version {version}; this dnas reads version {VERSION}: finish the run with the dnas that "
+            "began it (versions are in its config.json), or start a new one"
         )
     if words.get("sha256") != _sha256(packed):
         raise Damaged(f"{target} is damaged: its checksum is not that of what was written")

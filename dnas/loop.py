@@ -98,7 +98,7 @@ def run(
                     raise Interrupted(how_to_resume(journal, f"in epoch {epoch + 1} of the {phase.name}"))
             settle(0)
             state, row = phase.end_epoch(state, epoch)
-            if any(isinstance(v, float) and not math.isfinite(v) for v in row.values()):
+            if not _finite(row):
                 raise not_finite(phase.name, f"at the end of epoch {epoch + 1}", phase.lr, journal)
             journal.record(row)
             watcher.row(row)
@@ -110,6 +110,12 @@ def run(
             if wish == STOP:
                 raise Interrupted(how_to_resume(journal, f"after epoch {epoch} of the {phase.name}"))
     return state
+
+
+def _finite(row: Any) -> bool:
+    """Whether all numbers in a JSON value are."""
+    parts = row.values() if isinstance(row, dict) else row if isinstance(row, list) else ()
+    return all(_finite(v) for v in parts) and not (isinstance(row, float) and not math.isfinite(row))
 
 
 def not_finite(what: str, where: str, lr: float, journal: Journal) -> NotFiniteError:

@@ -75,6 +75,12 @@ class Journal:
     def save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.checkpoint_s
 
+    def begin_with(self, rows: list[dict[str, Any]]) -> None:
+        """Take ``rows`` as the history so far. Errors: RunError."""
+        self.history = list(rows)
+        if self.folder:
+            on_first(partial(write_text, self.folder / "history.jsonl", _lines(self.history)))
+
     def record(self, row: dict[str, Any]) -> None:
         """Append one row to the history. Errors: RunError."""
         self.history.append(row)
@@ -87,7 +93,11 @@ class Journal:
 
     def _write_history(self) -> None:
         if self.folder and kind(self.folder / "history.jsonl"):
-            write_text(self.folder / "history.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in self.history))
+            write_text(self.folder / "history.jsonl", _lines(self.history))
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(r, allow_nan=False) + "\n" for r in rows)
 
 
 def _new_folder(out: str | None, name: str) -> str:
@@ -112,7 +122,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
     """One more line of a JSON Lines file. Errors: RunError."""
     try:
         with open(path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row, allow_nan=False) + "\n")
+            handle.write(_lines([row]))
     except OSError as problem:
         raise RunError(f"{path}: cannot be written ({problem.strerror})") from None
 

@@ -26,12 +26,12 @@ def command(setup: Setup) -> str | None:
     if setup.objects:
         return None
     words = ["python", "-m", "dnas.search"]
-    for name, value in setup.config.to_dict().items():
+    for name, value in (setup.family or setup).config.to_dict().items():
         flag = name.replace("_", "-")
         if value is None or name in ("out", "resume", "checkpoint_s"):
             continue
         if isinstance(value, tuple):
-            words += [f"--{flag}", *value] if value else []
+            words += [f"--{flag}", *(v if isinstance(v, str) else repr(v) for v in value)] if value else []
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
@@ -42,6 +42,8 @@ def command(setup: Setup) -> str | None:
 def config_json(setup: Setup) -> dict[str, Any]:
     """``config.json``: every option resolved, fingerprints of what was read, and what it ran on."""
     inputs = {"space": setup.space.fingerprint, "lut": setup.lut.sha256, "data": setup.dataset.fingerprint}
+    if setup.supernet_sha256:
+        inputs["supernet"] = setup.supernet_sha256
     search = setup.config.to_dict() | {"out": None, "resume": None}
     return {"search": search, "objects": list(setup.objects), "inputs": inputs, "machine": machine()}
 
@@ -111,6 +113,7 @@ def finished(
         "method": config.method, "genotype": notes["genotype"], "seed": config.seed, "target_ms": config.target_ms,
         "targets": {c.name: c.target for c in setup.costs if c.target is not None}, "derivation": derivation,
         "step": setup.schedule.before(setup.schedule.epochs), "data_sha256": setup.dataset.fingerprint,
+        **({"supernet_sha256": setup.supernet_sha256} if setup.supernet_sha256 else {}),
         "command": command(setup), "versions": versions(), "warnings": warnings,
     }  # fmt: skip
     name = f"{setup.space.name}_{setup.dataset.name.split(':')[0]}_s{config.seed}"
