@@ -14,7 +14,7 @@ from typing import Any
 from dnas import checkpoint
 from dnas.devices import on_first
 from dnas.errors import RunError
-from dnas.files import dump_json, kind, one_line, read_json, shown, write_text
+from dnas.files import dump_json, kind, one_line, read_json, remove_leftovers, shown, write_text
 
 
 class Journal:
@@ -41,6 +41,7 @@ class Journal:
     def resume(cls, folder: Path, checkpoint_s: float) -> Journal:
         """Continue ``folder``: its history is cut back to its newest checkpoint that is not damaged. Errors: RunError."""
         journal = cls(folder, checkpoint_s)
+        on_first(partial(remove_leftovers, folder))
         journal._kept = checkpoint.newest(folder / "checkpoint")
         journal.has_checkpoint = journal._kept is not None
         about = journal.about() or {"rows": 0}
