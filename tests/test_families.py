@@ -18,8 +18,6 @@ import dnas
 from dnas import loop
 from dnas.config import SearchConfig
 from dnas.errors import ConfigError, Interrupted, RunError
-from dnas.latency.table import LatencyTable
-from dnas.plot import family as figure
 from dnas.runs import Journal
 from dnas.search import FamilyResult, SeedsResult, __main__, init, prepare, resume, run, step
 from dnas.search.family import begin, rows_of
@@ -56,6 +54,8 @@ def test_a_family_has_one_network_for_each_target_within_it(found: FamilyResult)
     body = json.loads((found.folder / "family.json").read_text())
     assert [m["target_ms"] for m in body["members"]] == TARGETS and set(body["front"]) <= {f"{t:g}ms" for t in TARGETS}
     assert (found.folder / "pareto.png").stat().st_size > 5000
+    dotted = [line.get_xdata()[0] for line in found.plot().axes[0].lines if line.get_linestyle() == ":"]
+    assert dotted == TARGETS
 
 
 def test_members_take_turns_and_share_weights_but_nothing_else() -> None:
@@ -232,16 +232,3 @@ def test_rows_of_a_member() -> None:
     history = [{"phase": "search", "epoch": 1, "members": [{"a": 1}, {"a": 2}]}]
     assert rows_of(history, 1) == [{"phase": "search", "epoch": 1, "a": 2}]
     assert loop._finite({"members": [{"a": 1.0}]}) and not loop._finite({"members": [{"a": float("nan")}]})
-
-
-def test_the_figure_draws_the_front_of_those_that_none_beats() -> None:
-    rows = [(10, 0.7), (12, 0.69), (15, 0.8), (15, 0.75)]
-    members = [
-        {"latency_ms": ms, "test_top1": a, "interval95": [a - 0.05, a + 0.05], "target_ms": ms + 1, "n_test": 50}
-        for ms, a in rows
-    ]
-    table = LatencyTable.load("samsung_s8.json")
-    found = figure.info(members, table)
-    assert found.beaten.tolist() == [False, True, False, True]
-    (axes,) = figure.draw(found).axes
-    assert axes.lines[0].get_xdata().tolist() == [10, 15] and axes.lines[0].get_ydata().tolist() == [70, 80]

@@ -148,15 +148,15 @@ class Console:
         """A line for each member."""
         front = result.to_dict()["front"]
         self._table(
-            ("target", "latency", "expected", "accuracy", "95 % interval", "params", "MACs", "front"),
+            ("target", "latency", "expected", "accuracy", "95 % interval", "params"),
             [
                 (
                     r.label, f"{f['latency_ms']:.4g} ms", f"{f['expected_ms']:.4g} ms", f"{f['test_top1']:.2%}",
-                    "{:.2%} to {:.2%}".format(*f["interval95"]), f"{f['params']:,}", f"{f['macs']:,}",
-                    "yes" if r.label in front else "",
+                    "{:.2%} to {:.2%}".format(*f["interval95"]), f"{f['params']:,}",
                 ) for r in result.results for f in [r.figures()]
             ],
         )  # fmt: skip
+        self.note(f"front     {', '.join(front)}: no other member is both as fast and as accurate")
         for warning in dict.fromkeys(w for r in result.results for w in r.warnings):
             self.note(f"note      {warning}")
 

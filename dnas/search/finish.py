@@ -114,6 +114,7 @@ def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, 
     )  # fmt: skip
     if result.folder:
         on_first(partial(_picture, result, result.folder / "search.png", console))
+        on_first(partial(_report, result, result.folder / "report.html", console))
         on_first(partial(architecture.save, result.folder / "architecture.json"))  # last: it says that the run is finished
     return result
 
@@ -139,6 +140,16 @@ def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
         lr=config.lr, weight_decay=config.weight_decay, compute=config.compute_dtype, remat=config.remat,
         devices=config.devices, first_number=setup.schedule.before(setup.schedule.epochs),
     )  # fmt: skip
+
+
+def _report(result: SearchResult, path: Path, console: Console) -> None:
+    """Write ``result``'s page; one that cannot be made costs no result."""
+    try:
+        text = result.report()
+    except Exception as problem:
+        console.note(f"{path.name} could not be made ({type(problem).__name__}: {problem})")
+        return
+    write_text(path, text)
 
 
 def _picture(result: SearchResult | FamilyResult, path: Path, console: Console) -> None:

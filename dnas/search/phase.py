@@ -12,7 +12,7 @@ from dnas import derive, gates
 from dnas.devices import replicate
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.loop import Info
-from dnas.ops import SkipOp
+from dnas.search.diagnosis import skip_chance
 from dnas.search.engine import Setup, State, step, zero_sums
 from dnas.search.family import Family, gather
 from dnas.space import Genotype, Space
@@ -124,11 +124,7 @@ def entropy(chances: dict[str, np.ndarray]) -> float:
 
 def skip_share(space: Space, chances: dict[str, np.ndarray]) -> float:
     """Mean probability of an identity over the layers that may become one; 0 where none may."""
-    shares = []
-    for slot in space.slots:
-        skips = [c for c in slot.candidates if isinstance(c.op, SkipOp)]
-        if slot.choices and skips:
-            shares.append(sum(math.prod(float(chances[n][list(i)].sum()) for n, i in c.when) for c in skips))
+    shares = [share for slot in space.slots if (share := skip_chance(slot, chances)) is not None]
     return float(np.mean(shares)) if shares else 0.0
 
 

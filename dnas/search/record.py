@@ -13,9 +13,8 @@ import jax
 from dnas.arch import Architecture
 from dnas.evaluate import Accuracy
 from dnas.latency.table import LatencyReport
+from dnas.search import diagnosis
 from dnas.search.engine import Setup
-
-UNDECIDED = 0.3  # mean entropy, in units of ln n, above which a search has not decided
 
 
 def command(setup: Setup) -> str | None:
@@ -89,11 +88,7 @@ def finished(
     more = [c.lut.report(architecture, config.missing) for c in setup.others if c.lut]
     derivation = notes["derivation"]
     warnings = [*report.warnings, *(w for r in more for w in r.warnings), *setup.terms.warnings, *setup.remarks]
-    if last["entropy"] > UNDECIDED:
-        warnings.append(
-            f"The search has not decided: the mean entropy of the choices is {last['entropy']:.2f} of its maximum at the end "
-            f"(above {UNDECIDED:g}). Run more epochs, or raise --theta-lr."
-        )
+    warnings += diagnosis.warnings(setup.space, last, config.target_ms)
     if derivation["by"] == "argmax" and config.target_ms and report.total_ms > config.target_ms:
         warnings.append(
             f"The network is above its target of {config.target_ms:.4g} ms by {report.total_ms / config.target_ms - 1:.1%}: "

@@ -83,6 +83,12 @@ class SearchResult:
         labels = {name: choice.labels for name, choice in self.space.choices.items()}
         return draw(info(self.history, self.target_ms), labels)
 
+    def report(self) -> str:
+        """``report.html``: a page with figures, warnings, the network drawn, curves and heat maps."""
+        from dnas.plot.report import draw, info
+
+        return draw(info(self))
+
 
 @dataclasses.dataclass(frozen=True)
 class FamilyResult:
@@ -96,18 +102,28 @@ class FamilyResult:
         return tuple(r.architecture for r in self.results)
 
     def to_dict(self) -> dict[str, Any]:
-        """``family.json``. ``front``: members that no other one beats in latency and accuracy, as far as these are known."""
+        """``family.json``. ``front``: members that no other one is at least as fast and as accurate as."""
+        from dnas.plot.pareto import front
+
         rows = [{"name": r.label, **r.figures()} for r in self.results]
-        return {
-            "format": "dnas-family/1", "members": rows,
-            "front": [a["name"] for a in rows if not any(_beats(b, a) for b in rows)],
-        }  # fmt: skip
+        return {"format": "dnas-family/1", "members": rows, "front": [p.name for p in front(self._points)]}
 
     def plot(self) -> Any:
-        """Figure of accuracy against latency."""
-        from dnas.plot.family import draw, info
+        """Figure of accuracy against latency, with the targets as dotted lines."""
+        from dnas.plot.pareto import draw, info
 
-        return draw(info([r.figures() for r in self.results], self.results[0].latency.table))
+        table = self.results[0].latency.table
+        figure = draw(info({f"{table.device}, {table.status}": self._points}))
+        for result in self.results:
+            if result.target_ms:
+                figure.axes[0].axvline(result.target_ms, color="0.7", linewidth=0.9, linestyle=":", zorder=0)
+        return figure
+
+    @property
+    def _points(self) -> list[Any]:
+        from dnas.plot.pareto import of
+
+        return [of(r.architecture)._replace(name=r.label) for r in self.results]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +158,3 @@ def _spread(values: list[float]) -> dict[str, float]:
     deviation = statistics.stdev(values) if len(values) > 1 else math.nan
     found = {"mean": statistics.fmean(values), "sd": deviation, "min": min(values), "max": max(values)}
     return {k: v for k, v in found.items() if not math.isnan(v)}
-
-
-def _beats(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether ``one`` is as fast and as accurate as ``other``, and more of one of them."""
-    pairs = (one["latency_ms"], other["latency_ms"]), (other["test_top1"], one["test_top1"])
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
