@@ -96,12 +96,15 @@ def _block(block: Block, x: float, width: float) -> str:
     parts = [
         f'<g><title>{html.escape(tip)}</title><rect x="{x:.1f}" y="4" width="{width:.1f}" height="{HEIGHT:g}" rx="3" {style}/>'
     ]
+    dark = block.kernel == 3 and _opacity(block.expansion) > 0.8 and not block.is_skip and block.searched
     name, middle = "" if block.is_skip else block.label.replace("_", " "), x + width / 2
     words = name.split(" ")
     if max(map(len, words)) * WIDE_ENOUGH < width:
         top = 4 + HEIGHT / 2 + 4 - 7 * (len(words) - 1)
         for line, word in enumerate(words):
-            parts.append(f'<text x="{middle:.1f}" y="{top + 14 * line:.1f}" class="name">{html.escape(word)}</text>')
+            parts.append(
+                f'<text x="{middle:.1f}" y="{top + 14 * line:.1f}" class="name{" light" * dark}">{html.escape(word)}</text>'
+            )
     if width > 13 or not block.number % 2:
         parts.append(f'<text x="{middle:.1f}" y="80" class="number">{block.number}</text>')
     if width > 46:
