@@ -24,7 +24,8 @@ p, li { max-width: 62em; } .sub { color: #59636e; margin: 0 0 1.2em; }
 .warnings { border-left: 4px solid #E69F00; background: #fdf6e7; padding: .5em 1.1em; border-radius: 0 8px 8px 0; }
 .warnings ul { margin: 0; padding-left: 1.1em; } .fine { border-color: #009E73; background: #eef8f4; }
 svg { width: 100%; height: auto; } .network text { font-family: inherit; text-anchor: middle; }
-.network .name { font-size: 11.5px; font-weight: 600; fill: #14181c; } .network .light { fill: #fff; } .network .number { font-size: 10px; fill: #59636e; }
+.network .name { font-size: 11.5px; font-weight: 600; fill: #14181c; } .network .light { fill: #fff; }
+.network .number { font-size: 10px; fill: #59636e; }
 .network .key { font-size: 12px; text-anchor: start; fill: #1d2329; }
 table { border-collapse: collapse; font-size: .87em; margin-top: .6em; } caption { text-align: left; color: #59636e; }
 td, th { padding: .16em .8em; border-bottom: 1px solid #e6eaee; text-align: right; }
