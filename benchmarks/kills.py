@@ -27,6 +27,7 @@ import tyro
 
 from benchmarks.machine import machine
 from dnas import __version__, checkpoint
+from dnas.files import sha256
 from dnas.latency import LatencyTable
 from dnas.latency.keys import Entry
 from dnas.ops import ConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, SkipOp
@@ -110,7 +111,7 @@ def contents(run: Path) -> dict[str, str]:
             kept = checkpoint.newest(path)
             found[str(path.relative_to(run))] = kept.sha256 if kept else ""
         elif path.is_file() and not {"checkpoint", "supernet"} & set(path.relative_to(run).parts):
-            found[str(path.relative_to(run))] = checkpoint.sha256(path.read_bytes())
+            found[str(path.relative_to(run))] = sha256(path.read_bytes())
     return found
 
 

@@ -15,11 +15,11 @@ import tiny
 from test_search_steps import images
 
 import dnas
-from dnas import loop
+from dnas import compare, loop
 from dnas.config import SearchConfig
 from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.runs import Journal
-from dnas.search import FamilyResult, SeedsResult, __main__, init, prepare, resume, run, step
+from dnas.search import FamilyResult, SeedsResult, __main__, finish, init, prepare, resume, run, step
 from dnas.search.family import begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.schedule import Schedule
@@ -36,6 +36,13 @@ def family_run(out: Path, **more: Any) -> Any:
     return run(SPACE, LUT, images(), target_ms=TARGETS, out=out, **{**OPTIONS, "train_epochs": 1, **more})
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than the searches; the family of the fixture has them."""
+    for name in ("_picture", "_report"):
+        monkeypatch.setattr(finish, name, lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> FamilyResult:
     result = family_run(tmp_path_factory.mktemp("family") / "run")
@@ -50,7 +57,12 @@ def test_a_family_has_one_network_for_each_target_within_it(found: FamilyResult)
         assert result.architecture.provenance["target_ms"] == target
         assert [r["phase"] for r in result.history] == ["search"] * 3 + ["training"]
         assert result.folder and (result.folder / "architecture.json").exists()
+        assert compare.Run.load(result.folder).architecture == result.architecture
+        with pytest.raises(RunError, match=r"it is one target of a family; resume the folder above it: --resume .*run$"):
+            resume(result.folder)
     assert found.folder
+    with pytest.raises(RunError, match=f"holds several searches; give them one by one: {TARGETS[0]:g}ms, {TARGETS[1]:g}ms"):
+        compare.Run.load(found.folder)
     body = json.loads((found.folder / "family.json").read_text())
     assert [m["target_ms"] for m in body["members"]] == TARGETS and set(body["front"]) <= {f"{t:g}ms" for t in TARGETS}
     assert (found.folder / "pareto.png").stat().st_size > 5000
@@ -95,6 +107,7 @@ def test_the_architecture_steps_are_shared_or_asked_for() -> None:
     assert twice.config.theta_lr == alone.config.theta_lr == pytest.approx(once.config.theta_lr / 2)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [9, 25, 34])
 def test_a_family_interrupted_anywhere_resumes_to_the_same_bytes(
     found: FamilyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
@@ -132,10 +145,8 @@ def test_a_new_target_on_the_weights_of_a_run_moves_theta_alone(found: FamilyRes
     assert (config["search"]["epochs"], config["search"]["batch_size"], config["search"]["warm_up"]) == (2, 8, 0.0)
     assert more.architecture.provenance["supernet_sha256"] == config["inputs"]["supernet"]
     assert not (tmp_path / "more" / "supernet").exists()
-    (tmp_path / "more" / "architecture.json").rename(tmp_path / "kept.json")
-    again = resume(tmp_path / "more", **given, progress=False)
-    assert (tmp_path / "more" / "architecture.json").read_bytes() == (tmp_path / "kept.json").read_bytes()
-    assert again.history == more.history
+    with pytest.raises(RunError, match="it has no supernet/"):
+        run(**given, from_supernet=tmp_path / "more", target_ms=target)
 
 
 def test_weights_stay_as_they_are_and_no_gradient_of_them_is_computed() -> None:
@@ -176,19 +187,13 @@ def test_what_does_not_fit_the_weights_is_refused_by_name(
     assert not list(in_tmp.iterdir())
 
 
-def test_a_run_without_weights_of_its_own_cannot_give_them(found: FamilyResult, tmp_path: Path) -> None:
-    assert found.folder
-    shutil.copytree(found.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("supernet"))
-    with pytest.raises(RunError, match="it has no supernet/, which a run writes at the end of its search"):
-        run(SPACE, LUT, images(), from_supernet=tmp_path / "copy", target_ms=TARGETS[0])
-
-
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> SeedsResult:
     out = tmp_path_factory.mktemp("seeds") / "run"
     return run(SPACE, LUT, images(), target_ms=TARGETS[1], seeds=2, seed=3, out=out, train_epochs=0, **OPTIONS)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_seeds_are_reported_by_mean_and_spread(seeds: SeedsResult) -> None:
     assert [r.architecture.provenance["seed"] for r in seeds.results] == [3, 4]
     assert seeds.folder and {p.name for p in seeds.folder.iterdir()} == {"config.json", "seeds.json", "seed3", "seed4"}
@@ -198,6 +203,7 @@ def test_seeds_are_reported_by_mean_and_spread(seeds: SeedsResult) -> None:
     assert target["n"] == 2 and target["summary"]["test_top1"] == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_run_that_it_would_be_alone_and_all_resume(seeds: SeedsResult, tmp_path: Path) -> None:
     assert seeds.folder
     alone = run(SPACE, LUT, images(), target_ms=TARGETS[1], seed=4, out=tmp_path / "alone", train_epochs=0, **OPTIONS)

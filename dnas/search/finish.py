@@ -80,6 +80,7 @@ def _branch(trunk: Journal, setup: Setup, index: int) -> Journal:
         where = trunk.folder / f"{setup.config.target_ms:g}ms"
         on_first(partial(_folder, where))
         journal = Journal.resume(where, trunk.checkpoint_s)
+        journal.write_json("config.json", record.config_json(setup))
     if not journal.history:
         journal.begin_with(rows)
     return journal

@@ -44,7 +44,10 @@ def config_json(setup: Setup) -> dict[str, Any]:
     if setup.supernet_sha256:
         inputs["supernet"] = setup.supernet_sha256
     search = setup.config.to_dict() | {"out": None, "resume": None}
-    return {"search": search, "objects": list(setup.objects), "inputs": inputs, "machine": machine()}
+    found = {"search": search, "objects": list(setup.objects), "inputs": inputs, "machine": machine()}
+    return found | (
+        {"family_ms": list(setup.family.config.family_ms)} if setup.family and len(setup.family.members) > 1 else {}
+    )
 
 
 def machine() -> dict[str, Any]:

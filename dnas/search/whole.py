@@ -101,6 +101,8 @@ def resume(
     body = read_config(os.fspath(folder))
     if done := [where / name for name in FINISHED if kind(where / name)]:
         raise RunError(f"--resume {folder}: this run is finished; see {done[0]}")
+    if "family_ms" in body:
+        raise RunError(f"--resume {folder}: it is one target of a family; resume the folder above it: --resume {where.parent}")
     objects: dict[str, Any] = {"space": space, "lut": lut, "data": data}
     if missing := [k for k in body.get("objects", []) if objects.get(k) is None]:
         raise RunError(
