@@ -27,6 +27,7 @@ class Journal:
     def __init__(self, folder: Path | None, checkpoint_s: float = 20.0):
         self.folder = folder
         self.history: list[dict[str, Any]] = []
+        self.whole: Path | None = None  # the folder to resume, where this one is a part of it
         self.checkpoint_s = checkpoint_s
         self._saved_at = time.monotonic()
         self._kept: checkpoint.Kept | None = None  # what ``resume`` found

@@ -234,6 +234,12 @@ def test_targets_as_the_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> N
         run(SPACE, LUT, images(), target_ms=[])
 
 
+def test_a_part_of_a_run_names_the_whole_to_resume(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run" / "seed1" / "10ms")
+    journal.whole = tmp_path / "run"
+    assert loop.how_to_resume(journal, "here").endswith(f"python -m dnas.search --resume {tmp_path / 'run'}")
+
+
 def test_rows_of_a_member() -> None:
     history = [{"phase": "search", "epoch": 1, "members": [{"a": 1}, {"a": 2}]}]
     assert rows_of(history, 1) == [{"phase": "search", "epoch": 1, "a": 2}]

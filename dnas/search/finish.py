@@ -81,6 +81,7 @@ def _branch(trunk: Journal, setup: Setup, index: int) -> Journal:
         on_first(partial(_folder, where))
         journal = Journal.resume(where, trunk.checkpoint_s)
         journal.write_json("config.json", record.config_json(setup))
+    journal.whole = trunk.whole or trunk.folder
     if not journal.history:
         journal.begin_with(rows)
     return journal

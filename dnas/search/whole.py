@@ -196,6 +196,7 @@ def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
                 on_first(partial(where.mkdir, exist_ok=True))
                 branch = Journal(where, setup.config.checkpoint_s)
                 branch.write_json("config.json", record.config_json(one))
+            branch.whole = journal.folder
         found.append(finish(one, branch, console))
         like = one
     result = SeedsResult(tuple(found), journal.folder)
