@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.stats import kendalltau
 
 from dnas.arch import Architecture
 from dnas.errors import LatencyError
@@ -112,6 +113,11 @@ class Errors:
         return float(np.max(np.abs(list(self.relative.values()))))
 
     @property
+    def bias(self) -> float:
+        """Mean relative error, with its sign, to 4 decimals."""
+        return round(float(np.mean(list(self.relative.values()))), 4)
+
+    @property
     def families(self) -> dict[str, float]:
         """Mean absolute relative error by family."""
         names = dict.fromkeys(self.family_of.values())
@@ -152,6 +158,12 @@ def coefficients(rows: Sequence[Row], form: Model) -> list[float]:
 def errors_of(rows: Sequence[Row], form: Model, values: Sequence[float]) -> Errors:
     """Errors of ``form`` with the coefficients ``values`` on ``rows``."""
     return _errors(rows, form.estimate(rows, values))
+
+
+def rank_agreement(rows: Sequence[Row], form: Model, values: Sequence[float]) -> float | None:
+    """Kendall's tau-b between measured and estimated latencies: 1 if all pairs are in order; None where all are equal."""
+    tau = float(kendalltau([row.ms for row in rows], form.estimate(rows, values)).statistic)
+    return round(tau, 4) if math.isfinite(tau) else None
 
 
 def leave_one_out(rows: Sequence[Row], form: Model) -> Errors:

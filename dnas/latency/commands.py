@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dnas.errors import DnasError, LatencyError
-from dnas.files import kind, shown
+from dnas.files import kind
 from dnas.latency.check import Verdict, check, coverage
 from dnas.latency.find import find, shipped_tables
-from dnas.latency.options import Calibrate, Check, Import, List, Show
+from dnas.latency.measuring import build_table, collect_logs, write_probes
+from dnas.latency.options import Build, Calibrate, Check, Collect, Import, List, Probe, Show
+from dnas.latency.printing import MOST, coverage_lines, percent, print_json, print_lines
 from dnas.latency.table import FORMAT, LatencyTable
 
 HEAD = 65_536  # bytes of a JSON file in which its format is looked for
-MOST = 20  # lines of one kind that are printed; --json has all
 
 
 def list_tables(given: List) -> int:
@@ -32,7 +32,7 @@ def list_tables(given: List) -> int:
                 row["problem"] = str(problem)
             rows.append(row)
     if given.json:
-        return _json(rows)
+        return print_json(rows)
     for row in rows:
         print(f"{row['name']:<28}", row.get("about") or f"cannot be read: {row['problem']}")
     return 0
@@ -54,7 +54,7 @@ def show(given: Show) -> int:
         except (OSError, ValueError) as problem:
             raise LatencyError(f"--plot {given.plot}: cannot be written ({problem})") from None
     if given.json:
-        return _json(facts)
+        return print_json(facts)
     for name in ("name", "device", "runtime", "precision", "threads", "batch", "status", "meaning"):
         print(f"{name:<12}{'not stated' if facts[name] is None else facts[name]}")
     for name in ("who", "where", "how", "licence", "date"):
@@ -63,7 +63,7 @@ def show(given: Show) -> int:
     print(f"{'error':<12}{table.error.get('summary', 'not checked against whole networks')}")
     for warning in table.error.get("warnings", []):
         print(f"{'':<12}{warning}")
-    _coverage(facts)
+    coverage_lines(facts)
     return 0
 
 
@@ -80,10 +80,10 @@ def check_table(given: Check) -> int:
     except LatencyError as problem:
         verdict = Verdict((str(problem),), {})
     if given.json:
-        _json({"table": given.table, "problems": list(verdict.problems), **verdict.facts})
+        print_json({"table": given.table, "problems": list(verdict.problems), **verdict.facts})
         return 1 if verdict.problems else 0
     if verdict.facts:
-        _coverage(verdict.facts)
+        coverage_lines(verdict.facts)
     if covered := verdict.facts.get("space"):
         low, high = covered["range_ms"] or (None, None)
         span = "no range, prices are missing" if low is None else f"{low:.4g} to {high:.4g} ms"
@@ -97,7 +97,7 @@ def check_table(given: Check) -> int:
             print(f"{'network':<12}{name}: {how}")
     if lacking := [name for name, priced in networks.items() if not priced]:
         print(f"{'no price':<12}{len(lacking)} networks: {', '.join(lacking[:MOST])}{', ...' if len(lacking) > MOST else ''}")
-    _lines("problem", verdict.problems)
+    print_lines("problem", verdict.problems)
     print(f"{given.table}: " + (f"{len(verdict.problems)} problems" if verdict.problems else "nothing wrong"))
     return 1 if verdict.problems else 0
 
@@ -116,11 +116,11 @@ def import_file(given: Import) -> int:
         table = validated(table, read_networks(given.networks))
     facts = {"out": given.out, **found.to_dict()}
     if given.json:
-        _json(facts)
+        print_json(facts)
     else:
         print(f"{given.file}: {found.total} records -> {len(table.entries)} entries ({found.averaged} are averages)")
-        _lines("note", found.notes)
-        _lines("not mapped", [f"{name}: {why}" for name, why in found.left])
+        print_lines("note", found.notes)
+        print_lines("not mapped", [f"{name}: {why}" for name, why in found.left])
         print(f"{'not mapped':<12}{len(found.left)} of {found.total} records")
     return _write(given.out, table, given.check, quiet=given.json)
 
@@ -142,7 +142,7 @@ def calibrate_table(given: Calibrate) -> int:
 
         table = correct(header, rows, given.missing, about)
     if given.json:
-        _json({"out": given.out, "networks": len(rows), "status": table.status, "error": dict(table.error)})
+        print_json({"out": given.out, "networks": len(rows), "status": table.status, "error": dict(table.error)})
     else:
         print(f"{len(rows)} networks: {table.error['summary']}")
         compared = table.error.get("forms_compared") or table.error["calibration"]["leave_one_out"]
@@ -151,11 +151,11 @@ def calibrate_table(given: Calibrate) -> int:
             single, family = (row.get(k) for k in ("leave_one_out", "leave_one_family_out"))
             if "mean" in row:
                 single, family = row["mean"], table.error["calibration"]["leave_one_family_out"][name]["mean"]
-            print(f"{name:<44}{_percent(single):>14}{_percent(family):>12}")
+            print(f"{name:<44}{percent(single):>14}{percent(family):>12}")
         if given.fit:
             held = (table.error["baseline"][k]["mean"] for k in ("leave_one_out", "leave_one_family_out"))
-            print(f"{'a + b x MACs':<44}" + "".join(f"{_percent(e):>{w}}" for e, w in zip(held, (14, 12), strict=True)))
-        _lines("warning", table.error["warnings"])
+            print(f"{'a + b x MACs':<44}" + "".join(f"{percent(e):>{w}}" for e, w in zip(held, (14, 12), strict=True)))
+        print_lines("warning", table.error["warnings"])
     return _write(given.out, table, given.check, quiet=given.json)
 
 
@@ -175,6 +175,7 @@ def _fitted(given: Calibrate, header: LatencyTable, rows: Any) -> LatencyTable:
 
 RUN: dict[type, Callable[[Any], int]] = {
     List: list_tables, Show: show, Check: check_table, Import: import_file, Calibrate: calibrate_table,
+    Build: build_table, Probe: write_probes, Collect: collect_logs,
 }  # fmt: skip
 
 
@@ -212,33 +213,3 @@ def _write(out: str, table: LatencyTable, compare: bool, quiet: bool) -> int:
         words = "the same" if same else "differs from what this command makes"
         print(f"{out}: {words}", file=sys.stderr if quiet else sys.stdout)
     return 0 if same else 1
-
-
-def _coverage(facts: dict[str, Any]) -> None:
-    for op, row in facts["ops"].items():
-        (small, large), (low, high) = row["height"], row["ms"]
-        print(f"{'entries':<12}{row['entries']} {op}, {small} to {large} px high, {low:.4g} to {high:.4g} ms")
-    if facts["constant_ms"]:
-        print(f"{'constant':<12}{facts['constant_ms']:.6g} ms, which covers {len(facts['constant_covers'])} ops")
-    if facts["cost_model"]:
-        words = " + ".join(f"{v:.3g} x {k}" for k, v in facts["cost_model"]["coefficients"].items())
-        print(f"{'cost model':<12}{words} ms")
-
-
-def _lines(label: str, lines: Any) -> None:
-    for line in lines[:MOST]:
-        print(f"{label:<12}{line}")
-    if len(lines) > MOST:
-        print(f"{label:<12}... and {len(lines) - MOST} more; --json lists all")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _json(value: Any) -> int:
-    try:
-        print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
-    except ValueError:
-        raise LatencyError(f"a figure is not finite: {shown(value)}") from None
-    return 0

@@ -100,6 +100,7 @@ def _error(
         f"{held.mean:.1%}, {as_it_is.mean:.1%} as it was, {base} for a + b x MACs",
         "rows": len(rows),
         "measure": "relative error, estimated / measured - 1; mean and worst of its absolute value",
+        "bias": calibrate.errors_of(rows, forms[0], []).bias, "kendall_tau_b": calibrate.rank_agreement(rows, forms[0], []),
         "calibration": {
             "form": used.name, "scale": scale, "offset_ms": offset,
             "networks": {row.name: {"measured_ms": row.ms, "sum_ms": significant(used.sums_ms[row.name])} for row in rows},

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 Table = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
+Space = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SPACE")]
 File = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 # a default of None is told in words by the option's own help
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
@@ -19,6 +20,7 @@ Act = Annotated[
     tyro.conf.arg(metavar="relu|relu6|hswish|swish", help_behavior_hint=""),
 ]
 Missing = Annotated[Literal["error", "cost-model"] | None, tyro.conf.arg(metavar="error|cost-model", help_behavior_hint="")]
+Runtime = Literal["litert", "xla"]
 Format = Literal["proxylessnas", "ofa", "mobile-vision", "single-path-nas", "hw-nas-bench", "tunas"]
 
 
@@ -125,5 +127,75 @@ class Calibrate:
     """Without --fit: threads that they were measured with: a number from 1. Default: the table's."""
     check: bool = False
     """Write nothing; exit code 1 if --out is not what would be written. No unit."""
+    json: bool = False
+    """Print JSON. No unit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """Measure a table of a space on this machine: every distinct op, then whole networks to check their sums by.
+
+    Calls take turns and are timed warm, on cores of their own where the system lets a process choose them; those that other
+    jobs disturbed are left out and made up for. After Ctrl-C the same command goes on.
+    """
+
+    space: Space
+    """Search space: a shipped name (fbnet), with options (fbnet:resolution=160), or a .py (is run) or .json file."""
+    out: str
+    """Table to write (JSON). What is measured is kept in the folder OUT.build until then, and after."""
+    runtime: Runtime = "litert"
+    """What runs the networks: litert (TensorFlow Lite and XNNPACK, as on phones), xla. No unit."""
+    threads: int = 1
+    """Threads, each on a core of its own: a number from 1."""
+    repeats: int = 30
+    """Undisturbed samples of every probe: a number from 5."""
+    networks: int = 30
+    """Whole networks that check the table, spread over its range: 0 (no check), or a number from 3."""
+    seed: int = 0
+    """Seed of networks, weights and orders: a whole number from 0. No unit."""
+    device: Text = None
+    """How the table names this machine. Default: processor, cores, and whether it is a virtual machine."""
+    who: Text = None
+    """Who measured, for the table. Default: whoever ran the command."""
+    licence: Text = None
+    """Licence of the table. Default: none stated."""
+    json: bool = False
+    """Print JSON. No unit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Write a folder for measuring on a phone: .tflite probes, whole networks, golden outputs, and the script run.sh (adb)."""
+
+    space: Space
+    """Search space: a shipped name (fbnet), with options (fbnet:resolution=160), or a .py (is run) or .json file."""
+    out: str
+    """Folder to write; must be new or empty."""
+    networks: int = 30
+    """Whole networks that check the table: 0 (no check), or a number from 3."""
+    passes: int = 5
+    """How often the script runs every probe: a number from 1."""
+    seed: int = 0
+    """Seed of networks, weights, images and orders: a whole number from 0. No unit."""
+    json: bool = False
+    """Print JSON. No unit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collect:
+    """A table from the logs that run.sh brought from the phone. Exit code 1 if logs are missing or outputs are wrong."""
+
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """What probe wrote, with the logs in it."""
+    out: str
+    """Table to write (JSON)."""
+    device: Text = None
+    """How the table names the phone. Default: as the phone names itself."""
+    runtime: Text = None
+    """Engine, with its generation, as in 'TFLite 2.16, XNNPACK'; the logs do not state it. Default: not stated."""
+    who: Text = None
+    """Who measured, for the table. Default: whoever ran the script."""
+    licence: Text = None
+    """Licence of the table. Default: none stated."""
     json: bool = False
     """Print JSON. No unit."""

@@ -17,7 +17,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from dnas.errors import LatencyError
@@ -30,6 +30,8 @@ Task = Callable[[], Call]
 SLOW = 1.1  # a round is disturbed if its calls took this many times what they usually take, in the median
 JUDGED = 8  # samples from which a round can be judged as a whole
 MORE = 3  # at most so many times the rounds that were wanted
+LOST = 0.05  # of a call's time without a core, by which it is disturbed
+HAND_OVER_NS = 30_000  # what handing a call to another thread and back may take
 LEAST = 3  # undisturbed samples below which there is no figure
 
 
@@ -72,10 +74,15 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """Where times come from: ``ns``, and ``switches``, how often the kernel took a core from this process."""
+    """Where times come from: ``ns``, and ``switches``, how often the kernel took a core from this process.
+
+    ``cpu_ns``: CPU time of this process, by which a call is judged instead where it is given: for runtimes that compute in a
+    thread of their own, between which and the caller's the kernel switches anyway. One core only.
+    """
 
     ns: Callable[[], int] = time.perf_counter_ns
     switches: Callable[[], int] = lambda: _switches()
+    cpu_ns: Callable[[], int] | None = None
 
 
 def take_turns(
@@ -98,18 +105,18 @@ def take_turns(
     clock = clock or Clock()
     rounds, order = list(done), list(tasks)
     shuffle = random.Random(f"{seed}/{len(rounds)}")
-    lacking = _lacking(tasks, rounds, wanted)
-    for name in sorted(lacking):
+    wanting = lacking(tasks, rounds, wanted)
+    for name in sorted(wanting):
         call = tasks[name]()
         for _ in range(warm_up):
             call()
-    while lacking and len(rounds) < MORE * wanted:
+    while wanting and len(rounds) < MORE * wanted:
         shuffle.shuffle(order)
-        found = {name: _timed(tasks[name](), before, clock) for name in order if name in lacking}
+        found = {name: _timed(tasks[name](), before, clock) for name in order if name in wanting}
         rounds.append(found)
         if each:
             each(found)
-        lacking = _lacking(tasks, rounds, wanted)
+        wanting = lacking(tasks, rounds, wanted)
     return rounds
 
 
@@ -147,6 +154,12 @@ def undisturbed(rounds: Sequence[Round]) -> dict[str, list[float]]:
     return kept
 
 
+def lacking(tasks: Collection[str], rounds: Sequence[Round], wanted: int) -> set[str]:
+    """Names of ``tasks`` that have fewer than ``wanted`` undisturbed samples."""
+    kept = undisturbed(rounds)
+    return {name for name in tasks if len(kept.get(name, [])) < wanted}
+
+
 @contextlib.contextmanager
 def pinned(threads: int) -> Iterator[tuple[int, ...]]:
     """This thread, and those that it starts, on ``threads`` cores (the last of those it may use); yields their numbers.
@@ -164,19 +177,38 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
             os.sched_setaffinity(0, allowed)
 
 
+@contextlib.contextmanager
+def first_in_line(threads: int) -> Iterator[bool]:
+    """Real-time priority for this thread and those that it starts, so that other jobs wait for it; yields whether it has it.
+
+    Only where the system lets the process have it (Linux; root, or ``CAP_SYS_NICE``), and a core is left for the others.
+    """
+    policy = None
+    if hasattr(os, "sched_setscheduler") and threads < (os.cpu_count() or 1):
+        with contextlib.suppress(OSError):
+            policy = os.sched_getscheduler(0)
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield policy is not None and os.sched_getscheduler(0) == os.SCHED_FIFO
+    finally:
+        if policy is not None:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
 def _timed(call: Call, before: int, clock: Clock) -> Sample:
     for _ in range(before):
         call()
-    switches = clock.switches()
+    switches, busy = clock.switches(), clock.cpu_ns and clock.cpu_ns()
     start = clock.ns()
     call()
     end = clock.ns()
-    return Sample((end - start) / 1e6, clock.switches() != switches)
-
-
-def _lacking(tasks: Mapping[str, Task], rounds: Sequence[Round], wanted: int) -> set[str]:
-    kept = undisturbed(rounds)
-    return {name for name in tasks if len(kept.get(name, [])) < wanted}
+    if clock.cpu_ns is None:
+        disturbed = clock.switches() != switches
+    else:
+        lost = end - start - (clock.cpu_ns() - (busy or 0))
+        disturbed = lost > LOST * (end - start) + HAND_OVER_NS
+    return Sample((end - start) / 1e6, disturbed)
 
 
 def _switches() -> int:
