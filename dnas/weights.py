@@ -10,7 +10,9 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ from dnas.files import write_bytes
 from dnas.interchange.torch_weights import Tree, from_torch, read_safetensors
 
 FORMAT = "dnas-weights/1"
-__all__ = ["FORMAT", "Weights", "from_torch", "load", "save"]
+__all__ = ["FORMAT", "Weights", "from_torch", "load", "save", "to_bytes"]
 
 
 class Weights(NamedTuple):
@@ -49,12 +51,21 @@ class WeightsConfig:
 def save(path: str | os.PathLike[str], architecture: Architecture, params: Tree, stats: Tree) -> None:
     """Write the file atomically. Errors: WeightsError where the trees are not those of the architecture."""
     try:
-        from safetensors.numpy import save as to_bytes
+        data = to_bytes(architecture, params, stats)
+    except WeightsError as problem:
+        raise WeightsError(f"{path}: {problem}") from None
+    write_bytes(path, data)
+
+
+def to_bytes(architecture: Architecture, params: Tree, stats: Tree, about: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """The content of the file; ``about``: more metadata. Errors: WeightsError."""
+    try:
+        from safetensors.numpy import save as serialised
     except ImportError:
-        raise WeightsError(f"{path}: safetensors files need the extra: pip install 'dnas[weights]'") from None
-    _check(architecture, params, stats, os.fspath(path))
+        raise WeightsError("safetensors files need the extra: pip install 'dnas[weights]'") from None
+    _check(architecture, params, stats, "weights")
     tensors = {name: np.ascontiguousarray(value) for name, value in _flat({"params": params, "stats": stats})}
-    write_bytes(path, to_bytes(tensors, {"format": FORMAT, "architecture": json.dumps(architecture.to_dict())}))
+    return serialised(tensors, {**about, "format": FORMAT, "architecture": json.dumps(architecture.to_dict())})
 
 
 def load(path: str | os.PathLike[str]) -> Weights:
