@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from dnas.files import write_bytes
 from dnas.interchange.torch_weights import Tree, from_torch, read_safetensors
 
 FORMAT = "dnas-weights/1"
+FILE, PREPROCESSING = "weights.safetensors", "preprocessing.json"  # their names in a run folder
 __all__ = ["FORMAT", "Weights", "from_torch", "load", "save", "to_bytes"]
 
 
@@ -88,6 +89,21 @@ def load(path: str | os.PathLike[str]) -> Weights:
         place[leaf] = value
     _check(architecture, trees["params"], trees["stats"], os.fspath(path))
     return Weights(architecture, trees["params"], trees["stats"])
+
+
+def preprocessing(
+    network: Architecture, labels: Sequence[str], mean: Sequence[float], std: Sequence[float], normalise: str = "data"
+) -> dict[str, Any]:
+    """How an image becomes the input of ``network``, and what its outputs mean: the object in a run's preprocessing.json.
+
+    ``mean``, ``std``: per channel, in units of 0..1; ``normalise``: where they come from, in a word.
+    """
+    return {
+        "format": "dnas-preprocessing/1", "labels": list(labels), "mean": list(mean), "std": list(std), "normalise": normalise,
+        "resolution": network.resolution, "channels": network.input_channels,
+        "input": "(pixel / 255 - mean) / std; shorter side to resolution (bilinear, antialiased), then the centre square; "
+        "grey is repeated to channels",
+    }  # fmt: skip
 
 
 def main(config: WeightsConfig) -> int:

@@ -18,7 +18,7 @@ from dnas.arch import Architecture
 from dnas.errors import ConfigError, ExportError, RunError, WeightsError
 from dnas.files import kind, read_json, shown
 
-ARCHITECTURE, WEIGHTS, PREPROCESSING = "architecture.json", "weights.safetensors", "preprocessing.json"
+ARCHITECTURE = "architecture.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,17 +71,16 @@ def load(source: str | os.PathLike[str], where: str | None = None, random: bool 
     if where and random:
         raise ConfigError("--weights and --random-weights contradict each other; give one")
     if random:
-        _, params, stats = supernet.init(architecture, jax.random.key(seed))
-        return Trained(architecture, params, stats, f"random, seed {seed}")
+        return fresh(architecture, seed)
     where = where or folder
     if where is None:
         raise ConfigError(f"{text} is a network without weights; give --weights (a run folder or a .safetensors file)")
     path, about = Path(where), {}
     if kind(path) == "folder":
-        about = _preprocessing(path / PREPROCESSING)
-        path = path / WEIGHTS
+        about = _preprocessing(path / weights.PREPROCESSING)
+        path = path / weights.FILE
         if kind(path) != "file":
-            raise WeightsError(f"{where}: it has no {WEIGHTS}, which a finished run has")
+            raise WeightsError(f"{where}: it has no {weights.FILE}, which a finished run has")
     found = weights.load(path)
     if found.architecture != architecture:
         raise WeightsError(
@@ -89,6 +88,12 @@ def load(source: str | os.PathLike[str], where: str | None = None, random: bool 
             "differs: python -m dnas.describe A B"
         )
     return Trained(architecture, found.params, found.stats, str(path), **about)
+
+
+def fresh(architecture: Architecture, seed: int = 0) -> Trained:
+    """With random weights."""
+    _, params, stats = supernet.init(architecture, jax.random.key(seed))
+    return Trained(architecture, params, stats, f"random, seed {seed}")
 
 
 def outputs(architecture: Architecture, params: Any, stats: Any, images: np.ndarray, batch: int = 100) -> np.ndarray:

@@ -11,15 +11,15 @@ from typing import Any
 
 import jax
 
-from dnas import loop, supernet
+from dnas import loop, supernet, weights
 from dnas.arch import Architecture
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.data import load as load_data
 from dnas.devices import is_first, on_first, replicate, start
-from dnas.errors import ConfigError, Interrupted, RunError
+from dnas.errors import ConfigError, Interrupted, RunError, WeightsError
 from dnas.evaluate import Accuracy, accuracy, recalibrate
-from dnas.files import kind, write_bytes
+from dnas.files import dump_json, kind, write_bytes, write_text
 from dnas.latency.table import LatencyReport, LatencyTable
 from dnas.runs import Journal, read_config
 from dnas.search import record
@@ -200,6 +200,7 @@ def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
     )  # fmt: skip
     if result.folder:
         on_first(partial(_draw, result, result.folder, console))
+        on_first(partial(_keep, result, setup.dataset, result.folder, console))
         on_first(partial(architecture.save, result.folder / "architecture.json"))  # last: it says that the run is finished
     console.result(result)
     return result
@@ -231,6 +232,16 @@ def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
         lr=config.lr, weight_decay=config.weight_decay, compute=config.compute_dtype, remat=config.remat,
         devices=config.devices, first_number=setup.schedule.before(setup.schedule.epochs),
     )  # fmt: skip
+
+
+def _keep(result: SearchResult, dataset: Dataset, folder: Path, console: Console) -> None:
+    """Write the trained weights and what the inputs mean, for ``python -m dnas.export``."""
+    about = weights.preprocessing(result.architecture, dataset.classes, dataset.mean, dataset.std)
+    write_text(folder / weights.PREPROCESSING, dump_json(about))
+    try:
+        weights.save(folder / weights.FILE, result.architecture, *jax.device_get((result.params, result.stats)))
+    except WeightsError as problem:  # safetensors is an extra
+        console.note(f"The trained weights were not written: {problem}")
 
 
 def _draw(result: SearchResult, folder: Path, console: Console) -> None:
