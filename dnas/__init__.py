@@ -28,7 +28,6 @@ _MODULES = (
     "derive",
     "errors",
     "evaluate",
-    "export",
     "families",
     "gates",
     "latency",

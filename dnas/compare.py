@@ -46,6 +46,8 @@ class Run:
         """Errors: RunError for a folder that is no run, or whose search is not finished (and how to finish it)."""
         where = Path(folder)
         options = read_config(os.fspath(folder), "")["search"]
+        if several := [p.parent.name for p in sorted(where.glob("*/config.json"))]:
+            raise RunError(f"{where} holds several searches; give them one by one: {', '.join(several)} below it")
         if not kind(where / "architecture.json"):
             raise RunError(f"{where}: this search is not finished; run: python -m dnas.search --resume {where}")
         network = Architecture.load(where / "architecture.json")

@@ -29,6 +29,14 @@ class SearchConfig:
     """Folder of prepared tfds: data sets. Default: TFDS's own. No unit."""
     target_ms: float | None = None
     """Latency that the network should have, in ms. Default: the middle of the space's range."""
+    family_ms: tuple[float, ...] = ()
+    """Targets of a family, in ms: one supernet, an architecture for each. Written more plainly as --target-ms 10,15,20,30.
+    Default: none, one architecture."""
+    from_supernet: str | None = None
+    """Run folder of a finished search, whose weights are kept as they are: only the architecture is searched again, for another
+    target or latency table. Everything else is as in that run. No unit. Default: none."""
+    seeds: int = 1
+    """Searches to run, with seeds from --seed on, and to report by mean and spread. No unit."""
     also: tuple[str, ...] = ()
     """Further costs and their targets: TABLE.json=MS for another device, macs=N, params=N (numbers). Written more plainly as
     --lut b.json --target-ms 8 after the first --lut, and --cost macs --target 100e6."""
@@ -70,6 +78,9 @@ class SearchConfig:
     """Augmentation of training images. No unit. Default: crop for grey images, crop-flip for others."""
     warm_up: float | None = None
     """Share of the epochs, 0 to 1, before the architecture is trained. Default: the recipe's (short 0.3, paper 10 of 90)."""
+    theta_passes: int = 1
+    """Passes over the architecture split in each epoch after the warm-up. The targets of a family share its steps: as many
+    passes as targets give each of them the steps of a search of its own. No unit."""
     temperature_start: float | None = None
     """Temperature of the gates in the first epoch. No unit. Default: the recipe's (5)."""
     temperature_end: float | None = None
@@ -112,6 +123,7 @@ class SearchConfig:
         if not isinstance(self.also, list | tuple) or not all(isinstance(text, str) for text in self.also):
             raise ConfigError(f"--also is {self.also!r}; expected texts such as macs=100e6")
         object.__setattr__(self, "also", tuple(self.also))  # JSON has lists
+        object.__setattr__(self, "family_ms", tuple(self.family_ms))
         for name, value in vars(self).items():  # NumPy's numbers become Python's, which JSON can store
             if isinstance(value, numbers.Real) and type(value) not in (bool, int, float):
                 object.__setattr__(self, name, int(value) if isinstance(value, numbers.Integral) else float(value))
@@ -120,7 +132,16 @@ class SearchConfig:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (is_number and low <= value <= high):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a number from {low:g} to {high:g}")
-        for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices"):
+        for target in self.family_ms:
+            if not isinstance(target, int | float) or isinstance(target, bool) or not 1e-9 <= target <= 1e9:
+                raise ConfigError(f"--target-ms has {target!r} among its targets; expected numbers from 1e-09 to 1e+09")
+        if len({f"{t:g}" for t in self.family_ms}) < len(self.family_ms):
+            raise ConfigError(
+                f"--target-ms {','.join(f'{t:g}' for t in self.family_ms)} has a target twice; expected different ones"
+            )
+        if self.family_ms and self.target_ms is not None:
+            raise ConfigError(f"--target-ms {self.target_ms:g} and --family-ms are both given; expected one of them")
+        for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices", "seeds", "theta_passes"):
             value = getattr(self, field)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a whole number")
@@ -143,7 +164,7 @@ _RANGES = (
     ("warm_up", 0, 1), ("temperature_start", 1e-12, 1e3), ("temperature_end", 1e-12, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
     ("weight_decay", 0, 1), ("theta_weight_decay", 0, 1), ("strength", 0, 1e6), ("alpha", 0, 1e6), ("beta", 0, 1e3),
     ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
-    ("devices", 1, 1e6), ("theta_lr_end", 0, 1), ("reference_ms", 1e-2, 1e9),
+    ("devices", 1, 1e6), ("seeds", 1, 1000), ("theta_passes", 1, 1e4), ("theta_lr_end", 0, 1), ("reference_ms", 1e-2, 1e9),
 )  # fmt: skip
 _WORDS: dict[str, tuple[str, ...]] = {
     "objective": ("lagrange", "absolute", "add-linear", "hinge", "mul-log"), "recipe": ("short", "paper"),
@@ -170,12 +191,12 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
     """``config`` with the recipe's values where none is given; ``complete`` does the rest."""
     names = {f.name for f in dataclasses.fields(SearchConfig)}
     chosen = {k: v for k, v in RECIPES[config.recipe].items() if k in names and getattr(config, k) is None}
-    if config.objective is None and (config.target_ms is not None or config.also):
+    if config.objective is None and (config.target_ms is not None or config.family_ms or config.also):
         chosen["objective"] = "lagrange"
     if config.objective == "add-linear" and config.strength is None:
         chosen["strength"] = 0.1
     full = dataclasses.replace(config, **chosen)
-    if full.objective == "mul-log" and full.target_ms is not None:
+    if full.objective == "mul-log" and (full.target_ms is not None or full.family_ms):
         raise ConfigError(
             "--target-ms has no place in the objective mul-log, which has no target; drop it, or --objective mul-log (a target "
             "picks --objective lagrange)"
@@ -187,12 +208,13 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
     return full
 
 
-def complete(config: SearchConfig, *, grey: bool, theta_steps: int, middle_ms: float) -> SearchConfig:
-    """What depends on data and space: ``theta_steps`` are architecture steps in an epoch, ``middle_ms`` the default target."""
+def complete(config: SearchConfig, *, grey: bool, theta_steps: float, middle_ms: float) -> SearchConfig:
+    """What depends on data and space: ``theta_steps`` are architecture steps in an epoch, for each target; ``middle_ms`` the
+    default target."""
     recipe = RECIPES[config.recipe]
     assert config.epochs is not None and config.temperature_start is not None
     values: dict[str, Any] = {}
-    if config.objective != "mul-log" and config.target_ms is None:
+    if config.objective != "mul-log" and config.target_ms is None and not config.family_ms:
         values["target_ms"] = middle_ms
     if config.derive is None:
         values["derive"] = "argmax" if config.objective == "mul-log" else "budget"

@@ -7,11 +7,14 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from dnas.errors import DnasError, RunError, nearest
+
+TEMPORARY = ".part"  # ends the names of files that are not whole
 
 
 def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
@@ -60,7 +63,8 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as handle:
+        name, folder = f".{target.name}.", target.parent
+        with tempfile.NamedTemporaryFile("wb", dir=folder, prefix=name, suffix=TEMPORARY, delete=False) as handle:
             temporary = handle.name
             handle.write(data)
             handle.flush()
@@ -74,6 +78,13 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove from ``folder`` what ``write_bytes`` was writing when its process was killed."""
+    for path in Path(folder).glob(".?*.*"):
+        if re.fullmatch(rf"\..+\.[a-z0-9_]{{8}}{TEMPORARY}", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def kind(path: str | os.PathLike[str]) -> str:

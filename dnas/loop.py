@@ -98,7 +98,7 @@ def run(
                     raise Interrupted(how_to_resume(journal, f"in epoch {epoch + 1} of the {phase.name}"))
             settle(0)
             state, row = phase.end_epoch(state, epoch)
-            if any(isinstance(v, float) and not math.isfinite(v) for v in row.values()):
+            if not _finite(row):
                 raise not_finite(phase.name, f"at the end of epoch {epoch + 1}", phase.lr, journal)
             journal.record(row)
             watcher.row(row)
@@ -112,10 +112,16 @@ def run(
     return state
 
 
+def _finite(row: Any) -> bool:
+    """Whether all numbers in a JSON value are."""
+    parts = row.values() if isinstance(row, dict) else row if isinstance(row, list) else ()
+    return all(_finite(v) for v in parts) and not (isinstance(row, float) and not math.isfinite(row))
+
+
 def not_finite(what: str, where: str, lr: float, journal: Journal) -> NotFiniteError:
     """The error of a loss that is NaN or infinite."""
     kept = "there is no checkpoint before it"
-    if journal.folder and journal.about():
+    if journal.folder and journal.has_checkpoint:
         kept = f"the last good checkpoint is kept in {journal.folder / 'checkpoint'}"
     return NotFiniteError(
         f"the loss of the {what} became NaN or infinite {where}; {kept}; "
@@ -150,4 +156,4 @@ def how_to_resume(journal: Journal, where: str, saved: str = "everything is save
     """What Ctrl-C prints."""
     if journal.folder is None:
         return f"interrupted {where}; nothing was saved, because the run has no folder (give out=...)"
-    return f"interrupted {where}; {saved}: python -m dnas.search --resume {shlex.quote(str(journal.folder))}"
+    return f"interrupted {where}; {saved}: python -m dnas.search --resume {shlex.quote(str(journal.whole or journal.folder))}"

@@ -14,7 +14,7 @@ from typing import Any
 from dnas import checkpoint
 from dnas.devices import on_first
 from dnas.errors import RunError
-from dnas.files import dump_json, kind, one_line, read_json, shown, write_text
+from dnas.files import dump_json, kind, one_line, read_json, remove_leftovers, shown, write_text
 
 
 class Journal:
@@ -27,8 +27,11 @@ class Journal:
     def __init__(self, folder: Path | None, checkpoint_s: float = 20.0):
         self.folder = folder
         self.history: list[dict[str, Any]] = []
+        self.whole: Path | None = None  # the folder to resume, where this one is a part of it
         self.checkpoint_s = checkpoint_s
         self._saved_at = time.monotonic()
+        self._kept: checkpoint.Kept | None = None  # what ``resume`` found
+        self.has_checkpoint = False
 
     @classmethod
     def create(cls, out: str | None, name: str, checkpoint_s: float) -> Journal:
@@ -37,20 +40,30 @@ class Journal:
 
     @classmethod
     def resume(cls, folder: Path, checkpoint_s: float) -> Journal:
-        """Continue ``folder``: its history is cut back to its newest checkpoint. Errors: RunError."""
+        """Continue ``folder``: its history is cut back to its newest checkpoint that is not damaged. Errors: RunError."""
         journal = cls(folder, checkpoint_s)
+        on_first(partial(remove_leftovers, folder))
+        journal._kept = checkpoint.newest(folder / "checkpoint")
+        journal.has_checkpoint = journal._kept is not None
         about = journal.about() or {"rows": 0}
         journal.history = read_history(folder, about["rows"])
         on_first(journal._write_history)
         return journal
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to be said of the checkpoints that ``resume`` found."""
+        kept = self._kept
+        return tuple(f"{text}; {kept.path.name} is used instead" for text in kept.passed_over) if kept else ()
+
     def about(self) -> dict[str, Any] | None:
-        """Phase, position and notes of the newest checkpoint; None if there is none."""
-        return checkpoint.about(self.folder / "checkpoint") if self.folder else None
+        """Phase, position and notes of the checkpoint that ``resume`` found; None if there was none."""
+        return self._kept.about if self._kept else None
 
     def load(self, like: Any) -> Any:
-        assert self.folder is not None
-        return checkpoint.load(self.folder / "checkpoint", like)
+        """Its state, in the structure of ``like``. Errors: RunError."""
+        assert self._kept is not None
+        return checkpoint.load(self._kept, like)
 
     def save(self, phase: str, epoch: int, step: int, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Checkpoint ``number`` (steps so far, over all phases). Errors: RunError."""
@@ -58,10 +71,17 @@ class Journal:
         if self.folder:
             about = {"phase": phase, "epoch": epoch, "step": step, "rows": len(self.history), "notes": notes}
             checkpoint.save(self.folder / "checkpoint", number, state, about)
+            self.has_checkpoint = True
 
     @property
     def save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.checkpoint_s
+
+    def begin_with(self, rows: list[dict[str, Any]]) -> None:
+        """Take ``rows`` as the history so far. Errors: RunError."""
+        self.history = list(rows)
+        if self.folder:
+            on_first(partial(write_text, self.folder / "history.jsonl", _lines(self.history)))
 
     def record(self, row: dict[str, Any]) -> None:
         """Append one row to the history. Errors: RunError."""
@@ -75,7 +95,11 @@ class Journal:
 
     def _write_history(self) -> None:
         if self.folder and kind(self.folder / "history.jsonl"):
-            write_text(self.folder / "history.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in self.history))
+            write_text(self.folder / "history.jsonl", _lines(self.history))
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(r, allow_nan=False) + "\n" for r in rows)
 
 
 def _new_folder(out: str | None, name: str) -> str:
@@ -100,7 +124,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
     """One more line of a JSON Lines file. Errors: RunError."""
     try:
         with open(path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row, allow_nan=False) + "\n")
+            handle.write(_lines([row]))
     except OSError as problem:
         raise RunError(f"{path}: cannot be written ({problem.strerror})") from None
 

@@ -20,7 +20,7 @@ MOBILENETV2 = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160,
 FURTHER = {96: 112, 160: 192}
 
 
-def layer(block: str, before: int | Width, out: Width, stride: int, first: bool) -> OneOf:
+def layer(block: str, before: int | Width, out: int | Width, stride: int, first: bool) -> OneOf:
     """A layer of ``block``: all its choices are the block's."""
     skip = False if first else OneOf(f"{block}.skip", (True, False))
 
@@ -48,13 +48,15 @@ def SPACE(width: float = 1.0, stages: int = 7, layers: int = 5, resolution: int 
     for number, (channels, repeats, stride) in enumerate(table, 1):
         block = f"b{number}"
         wanted = sorted({round8(m * channels) for m in (0.75, 1, 1.25)} | {FURTHER.get(channels, channels)})
-        own = Width(f"{block}.width", tuple(dict.fromkeys(round8(c * width) for c in wanted)))
+        widths = tuple(dict.fromkeys(round8(c * width) for c in wanted))
+        own = Width(f"{block}.width", widths) if len(widths) > 1 else widths[0]
         lengths = tuple(n for n in (repeats - 1, repeats, repeats + 1) if 1 <= n <= layers)
         inside = [layer(block, before, own, stride, True)]
         inside += [layer(block, own, own, 1, False) for _ in range(max(lengths) - 1)]
         body += [Stage(OneOf(f"{block}.layers", lengths), tuple(inside))] if len(lengths) > 1 else inside
         before = own
     _, *end = head(1280, 1280, num_classes)
-    body += [Template(ConvOp, in_=Follow(before.name, before.options), out=1280), *end]
+    arriving = before if isinstance(before, int) else Follow(before.name, before.options)
+    body += [Template(ConvOp, in_=arriving, out=1280), *end]
     options = {"width": width, "stages": stages, "layers": layers}
     return Space("mnasnet", tuple(body), 3, resolution, num_classes, options=options)

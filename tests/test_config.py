@@ -25,7 +25,7 @@ FIELDS = {f.name: f for f in dataclasses.fields(SearchConfig)}
 HINTS = get_type_hints(SearchConfig)
 UNIT = re.compile(r"No unit|\bms\b|\bseconds\b|\bper step\b|^Passes over|^Images per step|^Share of the epochs|^Networks drawn")
 # what depends on data and space is completed later; these may stay open
-OPEN = {"data_dir", "out", "resume", "missing", "devices", "reference_ms"}
+OPEN = {"data_dir", "out", "resume", "missing", "devices", "reference_ms", "from_supernet"}
 
 
 def flag(field: str) -> str:

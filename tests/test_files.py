@@ -354,3 +354,18 @@ def test_a_bad_space_file_is_named_with_layer_and_field(place: Path_, value: Any
     with pytest.raises(SpaceError) as caught:
         load_space(tmp_path / "bad.json")
     assert str(caught.value).startswith(f"{tmp_path / 'bad.json'}: ") and words in str(caught.value)
+
+
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"a.json", ".a.json.abcdefgh", ".part", "x.part", ".a.part", ".hidden"}
+    for name in kept:
+        (tmp_path / name).write_text("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", lambda *_: 1 / 0)
+        patch.setattr(files.os, "unlink", lambda _: None)
+        with pytest.raises(ZeroDivisionError):
+            files.write_text(tmp_path / "a.json", "new")
+    (left,) = {p.name for p in tmp_path.iterdir()} - kept
+    assert left.startswith(".a.json.")
+    files.remove_leftovers(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == kept and (tmp_path / "a.json").read_text() == "x"

@@ -52,7 +52,8 @@ def test_folders_that_cannot_be_taken(tmp_path: Path) -> None:
 def test_a_damaged_history_is_refused(
     history: bytes, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "about", lambda folder: {"rows": 2})
+    kept = checkpoint.Kept(tmp_path, {}, {"rows": 2}, "")
+    monkeypatch.setattr(checkpoint, "newest", lambda folder: kept)
     (tmp_path / "history.jsonl").write_bytes(history)
     if words is None:
         assert len(Journal.resume(tmp_path, 1.0).history) == 2 and (tmp_path / "history.jsonl").read_bytes() == ROW + ROW

@@ -45,7 +45,7 @@ def finished(folder, tmp_path_factory) -> SearchResult:
 
 def test_a_run_leaves_its_files_and_an_honest_architecture(folder, finished):
     names = {p.name for p in finished.folder.iterdir()}
-    assert names == {"architecture.json", "config.json", "history.jsonl", "checkpoint", "search.png"}
+    assert names == {"architecture.json", "config.json", "history.jsonl", "checkpoint", "supernet", "search.png", "report.html"}
     saved = dnas.Architecture.load(finished.folder / "architecture.json")
     assert saved == finished.architecture
     assert saved.metrics["params"] == saved.params and saved.metrics["macs"] == saved.macs
@@ -63,7 +63,8 @@ def test_a_run_leaves_its_files_and_an_honest_architecture(folder, finished):
     how = saved.provenance["derivation"]
     assert how["by"] == "budget" and how["derived_ms"] == latency["latency_ms"] and how["proven"] is True
     assert how["log_probability_given_up"] >= 0 or how["argmax_ms"] <= saved.provenance["target_ms"]
-    assert {k for k, v in resolved.items() if v is None} <= {"data_dir", "out", "resume", "missing", "devices", "reference_ms"}
+    given_or_none = {"data_dir", "out", "resume", "missing", "devices", "reference_ms", "from_supernet"}
+    assert {k for k, v in resolved.items() if v is None} <= given_or_none
     history = [json.loads(line) for line in (finished.folder / "history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in history] == [1, 2, 3, 1, 2] and history == finished.history
     assert history[0]["mixture_accuracy"] is None and history[1]["mixture_accuracy"] is not None

@@ -57,7 +57,7 @@ def test_setup_resolves_everything(setup):
     joint = setup.schedule.epochs - setup.schedule.warm_up
     assert config.theta_lr * setup.schedule.theta_steps * joint == pytest.approx(25)
     open_fields = [k for k, v in config.to_dict().items() if v is None]
-    assert set(open_fields) <= {"data_dir", "out", "resume", "missing", "devices", "reference_ms"}
+    assert set(open_fields) <= {"data_dir", "out", "resume", "missing", "devices", "reference_ms", "from_supernet"}
 
 
 def test_weight_steps_leave_theta_alone_and_architecture_steps_leave_weights_alone(setup):

@@ -12,6 +12,7 @@ from dnas.plot.style import COLOURS, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COLUMNS = 4  # panels beside each other
 # what is measured: split, and network
 CURVES = {"weights, mixture": "train", "architecture, mixture": "mixture", "selection, argmax": "argmax"}
 
@@ -27,6 +28,9 @@ class SearchInfo(NamedTuple):
     probabilities: dict[str, np.ndarray]  # choice -> [epochs, options]
     entropy: np.ndarray
     temperature: np.ndarray
+    skip_share: np.ndarray
+    cost_share: np.ndarray  # of theta's gradient, what comes from the costs
+    multipliers: dict[str, np.ndarray]  # by cost; empty where the objective has none
 
 
 def info(history: list[dict[str, Any]], target_ms: float | None = None) -> SearchInfo:
@@ -34,55 +38,90 @@ def info(history: list[dict[str, Any]], target_ms: float | None = None) -> Searc
     rows = [r for r in history if r["phase"] == "search"]
 
     def column(name: str) -> np.ndarray:
-        return np.array([math.nan if r[name] is None else r[name] for r in rows], float)
+        return np.array([math.nan if r.get(name) is None else r[name] for r in rows], float)
 
     choices = rows[0]["probabilities"] if rows else {}
+    several = rows[0].get("multipliers") or () if rows else ()
+    costs = ("latency", *rows[0].get("others", ())) if rows else ()
     return SearchInfo(
         column("epoch"),
         {name: column(f"{field}_loss") for name, field in CURVES.items()},
         {name: column(f"{field}_accuracy") for name, field in CURVES.items()},
-        {"expected": column("expected_ms"), "argmax": column("argmax_ms")},
+        {"expected": column("expected_ms"), "argmax": column("argmax_ms"), "within the target": column("derived_ms")},
         target_ms,
         {n: np.array([r["probabilities"][n] for r in rows]) for n in choices},
         column("entropy"),
         column("temperature"),
+        column("skip_share"),
+        column("cost_share"),
+        {costs[i]: np.array([r["multipliers"][i] for r in rows]) for i in range(len(several))},
     )  # fmt: skip
 
 
 def draw(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) -> Figure:
-    """Four curves above, one heat map per choice below. ``labels``: names of each choice's options."""
+    """Curves above, one heat map per choice below. ``labels``: names of each choice's options."""
     from matplotlib.figure import Figure
 
-    columns = 4
-    rows = max(math.ceil(len(found.probabilities) / columns), 1)
-    figure = Figure(figsize=(13, 3.2 + 1.9 * rows), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[3.2, 1.9 * rows])
-    top, bottom = halves
-    panels: Any = top.subplots(1, columns)
+    rows = max(math.ceil(len(found.probabilities) / COLUMNS), 1)
+    figure = Figure(figsize=(13, 5.6 + 1.9 * rows), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=[5.6, 1.9 * rows])
+    _curves(halves[0], found)
+    _heat_maps(halves[1], found, labels or {}, rows, COLUMNS)
+    return figure
+
+
+def draw_curves(found: SearchInfo) -> Figure:
+    """The curves alone."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 5.6), layout="constrained")
+    _curves(figure, found)
+    return figure
+
+
+def draw_probabilities(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) -> Figure:
+    """The heat maps alone."""
+    from matplotlib.figure import Figure
+
+    rows = max(math.ceil(len(found.probabilities) / COLUMNS), 1)
+    figure = Figure(figsize=(13, 1.9 * rows), layout="constrained")
+    _heat_maps(figure, found, labels or {}, rows, COLUMNS)
+    return figure
+
+
+def _curves(figure: Any, found: SearchInfo) -> None:
+    from matplotlib.ticker import LogLocator
+
+    panels = list(figure.subplots(2, COLUMNS).flat)
+    shares = {"entropy / ln n": found.entropy, "mean P(skip)": found.skip_share}
     for axes, (title, curves) in zip(
         panels,
         (
             ("cross-entropy", found.losses), ("accuracy", found.accuracies), ("latency, ms", found.latencies_ms),
-            ("entropy / ln n", {"entropy of the choices": found.entropy}),
-        ), strict=True,
+            ("how decided the choices are", shares), ("temperature", {"": found.temperature}),
+            ("task loss per fraction above target", found.multipliers),
+            ("share of theta's gradient from the costs", {"": found.cost_share}),
+        ), strict=False,
     ):  # fmt: skip
-        for (name, values), colour, style in zip(curves.items(), COLOURS, ("-", "--", ":", "-."), strict=False):
-            axes.plot(found.epochs, values, style, color=colour, label=name, linewidth=1.8)
+        measured = {n: v for n, v in curves.items() if np.isfinite(v).any()}
+        for (name, values), colour, style in zip(measured.items(), COLOURS, ("-", "--", ":", "-."), strict=False):
+            axes.plot(found.epochs, values, style, color=colour, label=plain(name), linewidth=1.8)
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_xlabel("epoch", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    if found.target_ms:
-        panels[2].axhline(found.target_ms, color="0.4", linewidth=1, label="target")
-    panels[0].set_yscale("log")
-    panels[0].yaxis.set_major_formatter("{x:g}")
-    panels[0].yaxis.set_minor_formatter("{x:g}")
-    panels[0].tick_params(which="both", labelsize=8)
-    panels[1].set_ylim(0, 1.02)
-    panels[3].set_ylim(0, 1.05)
-    for axes in panels:
-        axes.legend(fontsize=7, frameon=False)
-    _heat_maps(bottom, found, labels or {}, rows, columns)
-    return figure
+        if found.target_ms and title.startswith("latency"):
+            axes.axhline(found.target_ms, color="0.4", linewidth=1, label="target")
+        if title in ("cross-entropy", "temperature") and measured:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+        if title in ("accuracy", "how decided the choices are") or title.startswith("share"):
+            axes.set_ylim(0, 1.04)
+        if any(measured):
+            axes.legend(fontsize=7, frameon=False)
+        axes.set_visible(bool(measured))
+    panels[-1].set_visible(False)  # nothing left to draw
 
 
 def _heat_maps(figure: Any, found: SearchInfo, labels: dict[str, tuple[str, ...]], rows: int, columns: int) -> None:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnas.search.engine import Info, Setup, State, init, prepare, step
-    from dnas.search.whole import SearchResult, resume, run
+    from dnas.search.results import FamilyResult, SearchResult, SeedsResult
+    from dnas.search.whole import resume, run
 
 _HOME = {
     "Info": "engine", "Setup": "engine", "State": "engine", "init": "engine", "prepare": "engine", "step": "engine",
-    "SearchResult": "whole", "resume": "whole", "run": "whole",
+    "FamilyResult": "results", "SearchResult": "results", "SeedsResult": "results", "resume": "whole", "run": "whole",
 }  # fmt: skip
-__all__ = ["Info", "SearchResult", "Setup", "State", "init", "prepare", "resume", "run", "step"]
+__all__ = [
+    "FamilyResult", "Info", "SearchResult", "SeedsResult", "Setup", "State", "init", "prepare", "resume", "run", "step",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,8 @@ from dnas.errors import Interrupted, RunError
 
 def plain(words: list[str]) -> list[str]:
     """The options as SearchConfig has them: a ``--lut`` after the first, with the ``--target-ms`` after it, and each ``--cost``
-    with its ``--target`` become ``--also TABLE.json=MS`` and ``--also macs=N``; what is wrong is left for the parser."""
+    with its ``--target`` become ``--also TABLE.json=MS`` and ``--also macs=N``; ``--target-ms`` with commas becomes
+    ``--family-ms``; what is wrong is left for the parser."""
     given: list[str] = []
     for word in words:
         flag, equals, value = word.partition("=")
@@ -28,6 +29,9 @@ def plain(words: list[str]) -> list[str]:
             target = given[1] if given[:1] == [partner] and len(given) > 1 else ""
             given = given[2:] if target else given
             also.append(f"{value}={target}")
+        elif word == "--target-ms" and "," in value:
+            given.pop(0)
+            kept += ["--family-ms", *filter(None, (part.strip() for part in value.split(",")))]
         else:
             kept.append(word)
             seen.add(word)
@@ -55,8 +59,10 @@ def main(config: SearchConfig) -> int:
         if config.resume:
             resume(config.resume, distributed=config.distributed)
         else:
-            given.pop("resume")
-            run(given.pop("space"), given.pop("lut"), given.pop("data"), out=given.pop("out") or True, **given)
+            del given["resume"]
+            if config.from_supernet:  # what is not given is as in that run
+                given = {k: v for k, v in given.items() if v != getattr(SearchConfig(), k)}
+            run(**{**given, "out": given.get("out") or True})
     except Interrupted:
         if is_first():
             raise

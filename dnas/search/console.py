@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import progress as bars
 from rich.console import Console as RichConsole
 
 from dnas.describe import print_table
+from dnas.search.results import FIGURES, FamilyResult, SearchResult, SeedsResult
 
 if TYPE_CHECKING:
     from dnas.latency.table import LatencyReport
     from dnas.search.engine import Setup
-    from dnas.search.whole import SearchResult
 
 # heading, field of a history row, format
 _COLUMNS = (
@@ -45,7 +45,12 @@ class Watcher:
         self.bars.advance(self._tasks[phase])
 
     def row(self, row: dict[str, Any]) -> None:
+        """One line of a single search; of a family, one for each member."""
         if self._console is None:
+            return
+        for member in row.get("members", ()):
+            self.row({k: v for k, v in row.items() if k != "members"} | member)
+        if "members" in row:
             return
         if row["phase"] != "search":
             self.bars.update(self._tasks[row["phase"]], description=f"{row['phase']} {row['train_accuracy']:.1%}")
@@ -74,7 +79,8 @@ class Console:
         config, schedule = setup.config, setup.schedule
         (fastest, _), (slowest, _) = setup.terms.extreme(1), setup.terms.extreme(-1)
         sizes = {k: len(getattr(setup.splits, k)) for k in ("weights", "architecture", "selection", "test")}
-        goal = f"target {config.target_ms:.4g} ms" if config.target_ms else "no target"
+        targets = [t for t in (config.target_ms, *config.family_ms) if t]
+        goal = f"target {', '.join(f'{t:.4g}' for t in targets)} ms" if targets else "no target"
         goal += "".join(f", {c.target:.4g} {c.unit} ({c.name})" for c in setup.others)
         self.note(f"space    {setup.space}")
         self.note(f"latency  {fastest:.4g} to {slowest:.4g} ms; {goal}; objective {config.objective}")
@@ -83,8 +89,11 @@ class Console:
         self.note(
             f"search   {config.method}, {schedule.epochs} epochs ({schedule.warm_up} of warm-up) of {schedule.weight_steps} "
             f"weight and {schedule.theta_steps} architecture steps, batch {config.batch_size}, seed {config.seed}"
+            + (f" to {config.seed + config.seeds - 1}" if config.seeds > 1 else "")
             + (f", on {setup.mesh.size} devices" if setup.mesh else "")
         )
+        if config.from_supernet:
+            self.note(f"weights  those of {config.from_supernet}, as they are")
         for warning in (w for c in setup.costs for w in (*c.terms.slowest_warnings, *c.terms.warnings)):
             self.note(f"note     {warning}")
         self.note("")
@@ -95,16 +104,30 @@ class Console:
         with watcher.bars:
             yield watcher
 
-    def result(self, result: SearchResult) -> None:
-        """After the end: the chosen layers, totals, accuracy, paths."""
+    def result(self, result: SearchResult | FamilyResult | SeedsResult) -> None:
+        """After the end: what was found, and the paths."""
         if not self._rich:
             return
+        if isinstance(result, SearchResult):
+            self._network(result)
+            names = ["architecture.json", "report.html", "history.jsonl", "config.json", "search.png", "checkpoint"]
+        elif isinstance(result, FamilyResult):
+            self._family(result)
+            names = ["family.json", "pareto.png", *(f"{r.label}/architecture.json" for r in result.results)]
+        else:
+            self._seeds(result)
+            names = ["seeds.json"]
+        for name in names if result.folder else ():
+            self.note(f"written   {result.folder}/{name}")
+
+    def _network(self, result: SearchResult) -> None:
+        """The chosen layers, totals, accuracy."""
+        assert self._rich
         arch, report = result.architecture, result.latency
         print_table(self._rich, arch, (report,))
         self.note("")
         status = f"{report.table.status} for {report.table.device}"
-        target = arch.provenance.get("target_ms")
-        off = f", {report.total_ms / target - 1:+.1%} from the target" if target else ""
+        off = f", {report.total_ms / result.target_ms - 1:+.1%} from the target" if result.target_ms else ""
         self.note(f"latency   {report.total_ms:.4g} ms{_interval(report)}, {status}{off}")
         for more in arch.metrics["latency"][1:]:
             self.note(f"          {more['latency_ms']:.4g} ms, {more['status']} for {more['device']}")
@@ -120,9 +143,43 @@ class Console:
         self.note(f"          {result.inherited} on the selection images, with the supernet's weights{chosen}")
         for warning in result.warnings:
             self.note(f"note      {warning}")
-        if result.folder:
-            for name in ("architecture.json", "history.jsonl", "config.json", "search.png", "checkpoint"):
-                self.note(f"written   {result.folder / name}")
+
+    def _family(self, result: FamilyResult) -> None:
+        """A line for each member."""
+        front = result.to_dict()["front"]
+        self._table(
+            ("target", "latency", "expected", "accuracy", "95 % interval", "params"),
+            [
+                (
+                    r.label, f"{f['latency_ms']:.4g} ms", f"{f['expected_ms']:.4g} ms", f"{f['test_top1']:.2%}",
+                    "{:.2%} to {:.2%}".format(*f["interval95"]), f"{f['params']:,}",
+                ) for r in result.results for f in [r.figures()]
+            ],
+        )  # fmt: skip
+        self.note(f"front     {', '.join(front)}: no other member is both as fast and as accurate")
+        for warning in dict.fromkeys(w for r in result.results for w in r.warnings):
+            self.note(f"note      {warning}")
+
+    def _seeds(self, result: SeedsResult) -> None:
+        """Mean, standard deviation and range of every figure."""
+        for target in result.to_dict()["targets"]:
+            self.note(f"{target['name']}: {target['n']} seeds, {target['networks']} different networks")
+            rows = [
+                (name, *(format(found[k], FIGURES[name]) if k in found else "-" for k in ("mean", "sd", "min", "max")))
+                for name, found in target["summary"].items()
+            ]
+            self._table(("", "mean", "sd of a seed", "smallest", "largest"), rows)
+
+    def _table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        from rich.table import Table
+
+        assert self._rich
+        table = Table(show_edge=False, pad_edge=False)
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self._rich.print(table)
 
 
 def _interval(report: LatencyReport) -> str:

@@ -64,6 +64,20 @@ class Setup:
     objects: tuple[str, ...] = ()  # which of space, lut and data have no name that a command could give
     remarks: tuple[str, ...] = ()  # what else has to be said of the result
     others: tuple[Cost, ...] = ()  # costs besides the latency by ``lut``
+    supernet_sha256: str | None = None  # of ``frozen``
+    frozen: Any = dataclasses.field(default=None, repr=False, compare=False)  # (params, stats) that stay as they are
+    family: Setup | None = dataclasses.field(default=None, repr=False, compare=False)  # whose member with one target this is
+    like: Setup | None = dataclasses.field(default=None, repr=False, compare=False)  # but for target and seed: shares programs
+
+    @cached_property
+    def members(self) -> tuple[Setup, ...]:
+        """One setup for each target of a family; of any other search, itself."""
+        config = self.config
+        if not config.family_ms:
+            return (self,)
+        one = [dataclasses.replace(config, family_ms=(), target_ms=t) for t in config.family_ms]
+        first = dataclasses.replace(self, config=one[0], family=self)
+        return (first, *(dataclasses.replace(first, config=c, like=first) for c in one[1:]))
 
     @property
     def method(self) -> Method:
@@ -76,6 +90,8 @@ class Setup:
     @cached_property
     def feeds(self) -> dict[str, Feed]:
         """Augmented batches for the weights, plain ones for everything that measures."""
+        if self.family:
+            return self.family.feeds
         assert self.config.augment is not None
         plain = {k: self.feed(getattr(self.splits, k)) for k in ("architecture", "selection")}
         return {
@@ -139,10 +155,14 @@ def init(setup: Setup) -> State:
     """Fresh weights, equal logits. The same seed gives the same state."""
     key = jax.random.key(setup.config.seed)
     weights_key, steps_key = jax.random.split(key)
-    _, params, stats = supernet.init(setup.space, weights_key)
+    if setup.frozen is None:
+        _, params, stats = supernet.init(setup.space, weights_key)
+    else:
+        params, stats = jax.tree.map(jnp.array, setup.frozen)  # states are donated
     logits = gates_lib.zeros(setup.space)
+    weight_opt = () if setup.frozen else jax.jit(setup.weight_optimiser.init)(params)
     state = State(
-        params, stats, logits, jax.jit(setup.weight_optimiser.init)(params), jax.jit(setup.theta_optimiser.init)(logits),
+        params, stats, logits, weight_opt, jax.jit(setup.theta_optimiser.init)(logits),
         jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(),
         begin(setup.objective, logits, len(setup.costs)),
     )  # fmt: skip
@@ -193,9 +213,13 @@ class _Programs:
     def __init__(self, setup: Setup):
         self.setup = setup
         self.traces = {"gradients": 0, "update_weights": 0, "update_theta": 0}
-        self.gradients = jax.jit(self._counted(self._gradients))
-        self.update_weights = jax.jit(self._counted(self._update_weights), donate_argnums=0)
-        self.update_theta = jax.jit(self._counted(self._update_theta), donate_argnums=0)
+        same: _Programs | None = setup.like.programs if setup.like else None
+        twin = same if same and [c.target for c in setup.costs] == [c.target for c in same.setup.costs] else None
+        self.gradients: Any = same.gradients if same else jax.jit(self._counted(self._gradients))
+        self.update_weights: Any = (
+            same.update_weights if same else jax.jit(self._counted(self._update_weights), donate_argnums=0)
+        )
+        self.update_theta: Any = twin.update_theta if twin else jax.jit(self._counted(self._update_theta), donate_argnums=0)
 
     def _counted(self, function: Any) -> Any:
         def traced(*args: Any) -> Any:
@@ -218,8 +242,8 @@ class _Programs:
             loss = optax.softmax_cross_entropy_with_integer_labels(out.astype(jnp.float32), y).mean()
             return loss, (latency_ms(setup.terms, gates), (out.argmax(-1) == y).sum(), new_stats, gates.active)
 
-        value = jax.value_and_grad(losses, argnums=(0, 1), has_aux=True)
-        (loss, (ms, hits, new_stats, active)), (d_params, d_logits) = value(params, logits)
+        value = jax.value_and_grad(losses, argnums=(1, 0) if setup.frozen is None else (1,), has_aux=True)
+        (loss, (ms, hits, new_stats, active)), (d_logits, *d_params) = value(params, logits)
         d_latency = jax.grad(lambda v: latency_ms(setup.terms, setup.method.draw(key, v, temperature)))(logits)
         gates = gates_lib.Gates({}, active)
         sampled = None
@@ -227,7 +251,8 @@ class _Programs:
             sampled = {n: jnp.zeros(v.shape, bool).at[active[n]].set(True) for n, v in logits.items()}
         ran = supernet.ran(setup.net, params, gates)
         images = jnp.float32(y.shape[0])
-        return Gradients(loss, hits.astype(jnp.float32), images, ms, d_params, d_logits, d_latency, new_stats, ran, sampled)
+        by_params = d_params[0] if d_params else None
+        return Gradients(loss, hits.astype(jnp.float32), images, ms, by_params, d_logits, d_latency, new_stats, ran, sampled)
 
     def _update_weights(self, state: State, grads: Gradients) -> State:
         params, opt = masked_update(self.setup.weight_optimiser, grads.params, state.weight_opt, state.params, grads.ran)
@@ -261,8 +286,15 @@ def _advance(state: State, grads: Gradients, kind: Kind) -> State:
     return state._replace(step=state.step + 1, sums=sums)
 
 
-def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Dataset) -> Setup:
-    """Resolve every default and check that the search can work, before anything is computed.
+def prepare(
+    config: SearchConfig,
+    space: Space,
+    lut: LatencyTable,
+    dataset: Dataset,
+    frozen: Any = None,
+) -> Setup:
+    """Resolve every default and check that the search can work, before anything is computed. ``frozen``: (params, stats) of a
+    supernet whose weights are not to be trained.
 
     Errors: ConfigError (an unreachable target, with the reachable range), DataError, LatencyError.
     """
@@ -279,11 +311,10 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
     sizes = {k: feed(config, space, dataset, getattr(splits, k)) for k in ("weights", "architecture", "train")}
     whole = {k: f.batch_size for k, f in sizes.items()}
     mesh = data_mesh(math.gcd(*whole.values()), config.devices, " and ".join(f"{n} ({k} split)" for k, n in whole.items()))
-    config = complete(
-        config, grey=dataset.channels == 1, theta_steps=sizes["architecture"].steps_per_epoch, middle_ms=(fastest + slowest) / 2
-    )
+    theta_steps, targets = config.theta_passes * sizes["architecture"].steps_per_epoch, len(config.family_ms) or 1
+    config = complete(config, grey=dataset.channels == 1, theta_steps=theta_steps / targets, middle_ms=(fastest + slowest) / 2)
     for cost, flag in (
-        (Cost(lut.name, "ms", terms, config.target_ms, lut), "--target-ms"),
+        *((Cost(lut.name, "ms", terms, t, lut), "--target-ms") for t in config.family_ms or [config.target_ms]),
         *((c, f"--also {c.name}=") for c in others),
     ):
         cost.check(space, flag)
@@ -293,5 +324,5 @@ def prepare(config: SearchConfig, space: Space, lut: LatencyTable, dataset: Data
             f"--objective mul-log takes the logarithm of microseconds, and {space.name} has networks of "
             f"{fastest * 1e3:.3g} us on {lut.device}; use --objective absolute"
         )
-    schedule = Schedule.of(config, sizes["weights"].steps_per_epoch, sizes["architecture"].steps_per_epoch)
-    return Setup(config, space, lut, terms, dataset, splits, schedule, others=others)
+    schedule = Schedule.of(config, sizes["weights"].steps_per_epoch if frozen is None else 0, theta_steps, targets)
+    return Setup(config, space, lut, terms, dataset, splits, schedule, others=others, frozen=frozen)

@@ -12,13 +12,14 @@ from dnas import derive, gates
 from dnas.devices import replicate
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.loop import Info
-from dnas.ops import SkipOp
+from dnas.search.diagnosis import skip_chance
 from dnas.search.engine import Setup, State, step, zero_sums
+from dnas.search.family import Family, gather
 from dnas.space import Genotype, Space
 
 
 class SearchPhase:
-    """Runs ``setup``'s schedule; every epoch ends with a row of figures."""
+    """Runs ``setup``'s schedule, the members of a family in turn; every epoch ends with a row of figures."""
 
     name = "search"
     first_number = 0
@@ -34,26 +35,35 @@ class SearchPhase:
     def before(self, epoch: int) -> int:
         return self.setup.schedule.before(epoch)
 
-    def step(self, state: State, epoch: int, step_: int) -> tuple[State, Info]:
-        schedule = self.setup.schedule
+    def step(self, state: Family, epoch: int, step_: int) -> tuple[Family, Info]:
+        schedule, members = self.setup.schedule, self.setup.members
         kind, number = schedule.at(epoch, step_)
-        feed = self.setup.feeds["weights" if kind == "weights" else "architecture"]
-        return step(self.setup, state, feed.batch(number), kind, schedule.temperature(epoch))
+        batch = self.setup.feeds["weights" if kind == "weights" else "architecture"].batch(number)
+        turn = number % len(members)
+        new, info = step(members[turn], state.member(turn), batch, kind, schedule.temperature(epoch))
+        return state.put(turn, new), info
 
-    def end_epoch(self, state: State, epoch: int) -> tuple[State, dict[str, Any]]:
-        setup = self.setup
-        sums, logits = jax.device_get((state.sums, state.logits))
-        balance = held(setup, state)
-        genotype = derive.argmax_genotype(setup.space, logits)
-        found = measure(setup, state, genotype)
-        row = {
-            "phase": self.name, "epoch": epoch + 1, "temperature": setup.schedule.temperature(epoch),
-            **_means(sums, "weights"), **_means(sums, "theta"),
-            "argmax_accuracy": found.top1, "argmax_loss": found.loss,
-            **describe(setup, logits, genotype), **balance,
-            "derived_ms": derived_ms(setup, logits, balance["multipliers"]),
-        }  # fmt: skip
-        return state._replace(sums=replicate(setup.mesh, zero_sums())), row
+    def end_epoch(self, state: Family, epoch: int) -> tuple[Family, dict[str, Any]]:
+        rows = []
+        for turn, setup in enumerate(self.setup.members):
+            member = state.member(turn)
+            rows.append({"phase": self.name, "epoch": epoch + 1} | row(setup, member, epoch))
+            state = state.put(turn, member._replace(sums=replicate(setup.mesh, zero_sums())))
+        return state, rows[0] if len(rows) == 1 else gather(rows)
+
+
+def row(setup: Setup, state: State, epoch: int) -> dict[str, Any]:
+    """Figures after ``epoch`` (from 0)."""
+    sums, logits = jax.device_get((state.sums, state.logits))
+    balance = held(setup, state)
+    genotype = derive.argmax_genotype(setup.space, logits)
+    found = measure(setup, state, genotype)
+    return {
+        "temperature": setup.schedule.temperature(epoch), **_means(sums, "weights"), **_means(sums, "theta"),
+        "argmax_accuracy": found.top1, "argmax_loss": found.loss,
+        **describe(setup, logits, genotype), **balance,
+        "derived_ms": derived_ms(setup, logits, balance["multipliers"]),
+    }  # fmt: skip
 
 
 def measure(setup: Setup, state: State, genotype: Genotype) -> Accuracy:
@@ -114,11 +124,7 @@ def entropy(chances: dict[str, np.ndarray]) -> float:
 
 def skip_share(space: Space, chances: dict[str, np.ndarray]) -> float:
     """Mean probability of an identity over the layers that may become one; 0 where none may."""
-    shares = []
-    for slot in space.slots:
-        skips = [c for c in slot.candidates if isinstance(c.op, SkipOp)]
-        if slot.choices and skips:
-            shares.append(sum(math.prod(float(chances[n][list(i)].sum()) for n, i in c.when) for c in skips))
+    shares = [share for slot in space.slots if (share := skip_chance(slot, chances)) is not None]
     return float(np.mean(shares)) if shares else 0.0
 
 

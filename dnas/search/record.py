@@ -13,9 +13,8 @@ import jax
 from dnas.arch import Architecture
 from dnas.evaluate import Accuracy
 from dnas.latency.table import LatencyReport
+from dnas.search import diagnosis
 from dnas.search.engine import Setup
-
-UNDECIDED = 0.3  # mean entropy, in units of ln n, above which a search has not decided
 
 
 def command(setup: Setup) -> str | None:
@@ -26,12 +25,12 @@ def command(setup: Setup) -> str | None:
     if setup.objects:
         return None
     words = ["python", "-m", "dnas.search"]
-    for name, value in setup.config.to_dict().items():
+    for name, value in (setup.family or setup).config.to_dict().items():
         flag = name.replace("_", "-")
         if value is None or name in ("out", "resume", "checkpoint_s"):
             continue
         if isinstance(value, tuple):
-            words += [f"--{flag}", *value] if value else []
+            words += [f"--{flag}", *(v if isinstance(v, str) else repr(v) for v in value)] if value else []
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
@@ -42,8 +41,13 @@ def command(setup: Setup) -> str | None:
 def config_json(setup: Setup) -> dict[str, Any]:
     """``config.json``: every option resolved, fingerprints of what was read, and what it ran on."""
     inputs = {"space": setup.space.fingerprint, "lut": setup.lut.sha256, "data": setup.dataset.fingerprint}
+    if setup.supernet_sha256:
+        inputs["supernet"] = setup.supernet_sha256
     search = setup.config.to_dict() | {"out": None, "resume": None}
-    return {"search": search, "objects": list(setup.objects), "inputs": inputs, "machine": machine()}
+    found = {"search": search, "objects": list(setup.objects), "inputs": inputs, "machine": machine()}
+    return found | (
+        {"family_ms": list(setup.family.config.family_ms)} if setup.family and len(setup.family.members) > 1 else {}
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -87,11 +91,7 @@ def finished(
     more = [c.lut.report(architecture, config.missing) for c in setup.others if c.lut]
     derivation = notes["derivation"]
     warnings = [*report.warnings, *(w for r in more for w in r.warnings), *setup.terms.warnings, *setup.remarks]
-    if last["entropy"] > UNDECIDED:
-        warnings.append(
-            f"The search has not decided: the mean entropy of the choices is {last['entropy']:.2f} of its maximum at the end "
-            f"(above {UNDECIDED:g}). Run more epochs, or raise --theta-lr."
-        )
+    warnings += diagnosis.warnings(setup.space, last, config.target_ms)
     if derivation["by"] == "argmax" and config.target_ms and report.total_ms > config.target_ms:
         warnings.append(
             f"The network is above its target of {config.target_ms:.4g} ms by {report.total_ms / config.target_ms - 1:.1%}: "
@@ -111,6 +111,7 @@ def finished(
         "method": config.method, "genotype": notes["genotype"], "seed": config.seed, "target_ms": config.target_ms,
         "targets": {c.name: c.target for c in setup.costs if c.target is not None}, "derivation": derivation,
         "step": setup.schedule.before(setup.schedule.epochs), "data_sha256": setup.dataset.fingerprint,
+        **({"supernet_sha256": setup.supernet_sha256} if setup.supernet_sha256 else {}),
         "command": command(setup), "versions": versions(), "warnings": warnings,
     }  # fmt: skip
     name = f"{setup.space.name}_{setup.dataset.name.split(':')[0]}_s{config.seed}"

@@ -12,7 +12,7 @@ Kind = Literal["weights", "theta"]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Every epoch takes all weight steps, then (after the warm-up) all architecture steps."""
+    """Every epoch takes all weight steps, then (after the warm-up) all architecture steps; members of a family take turns."""
 
     epochs: int
     warm_up: int
@@ -20,12 +20,13 @@ class Schedule:
     theta_steps: int
     temperature_start: float
     temperature_end: float
+    members: int = 1
 
     @classmethod
-    def of(cls, config: SearchConfig, weight_steps: int, theta_steps: int) -> Schedule:
+    def of(cls, config: SearchConfig, weight_steps: int, theta_steps: int, members: int = 1) -> Schedule:
         assert config.epochs is not None and config.temperature_start is not None and config.temperature_end is not None
         start, end = config.temperature_start, config.temperature_end
-        return cls(config.epochs, warm_up_epochs(config), weight_steps, theta_steps, start, end)
+        return cls(config.epochs, warm_up_epochs(config), weight_steps, theta_steps, start, end, members)
 
     def steps(self, epoch: int) -> int:
         """Steps of both kinds in ``epoch``."""
@@ -52,4 +53,5 @@ class Schedule:
 
     @property
     def total_theta_steps(self) -> int:
-        return (self.epochs - self.warm_up) * self.theta_steps
+        """Architecture steps of each member."""
+        return -(-(self.epochs - self.warm_up) * self.theta_steps // self.members)

@@ -1,108 +1,82 @@
-"""A whole search: set-up, the search itself, derivation, a short training, and the files of the run."""
+"""A whole search: ``run`` begins it, ``resume`` continues it; inputs, run folders, and several seeds."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from dnas import loop, supernet, weights
-from dnas.arch import Architecture
+from dnas import loop
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.data import load as load_data
-from dnas.devices import is_first, on_first, replicate, start
-from dnas.errors import ConfigError, Interrupted, RunError, WeightsError
-from dnas.evaluate import Accuracy, accuracy, recalibrate
-from dnas.files import dump_json, kind, write_bytes, write_text
-from dnas.latency.table import LatencyReport, LatencyTable
+from dnas.devices import is_first, on_first, start
+from dnas.errors import ConfigError, Interrupted, RunError
+from dnas.files import dump_json, kind, write_text
+from dnas.latency.table import LatencyTable
 from dnas.runs import Journal, read_config
-from dnas.search import record
-from dnas.search.choose import choose
-from dnas.search.console import Console, Watcher
-from dnas.search.engine import Setup, init, prepare
-from dnas.search.phase import SearchPhase
-from dnas.space import Genotype, Space, load_space
+from dnas.search import record, supernets
+from dnas.search.console import Console
+from dnas.search.engine import Setup, prepare
+from dnas.search.finish import finish
+from dnas.search.results import FamilyResult, SearchResult, SeedsResult
+from dnas.space import Space, load_space
 from dnas.space_files import shadowed
-from dnas.train import TrainPhase
 
 Named = str | os.PathLike[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    ``architecture`` (with metrics and provenance), ``history`` (one dict per epoch), ``accuracy`` on the test images after
-    the short training, ``inherited`` on the selection images before it (the best of ``draws`` networks chosen by these
-    images), ``latency`` with its parts, ``derivation`` (how it was chosen, and what the likeliest network would have been),
-    ``warnings`` as sentences, ``folder`` (None if nothing was written), ``space``
-    with the data's classes, trained ``params`` and ``stats``.
-    """
-
-    architecture: Architecture
-    genotype: Genotype
-    history: list[dict[str, Any]]
-    accuracy: Accuracy
-    inherited: Accuracy
-    draws: int
-    latency: LatencyReport
-    derivation: dict[str, Any]
-    warnings: tuple[str, ...]
-    folder: Path | None
-    space: Space = dataclasses.field(repr=False)
-    params: Any = dataclasses.field(repr=False)
-    stats: Any = dataclasses.field(repr=False)
-
-    def plot(self) -> Any:
-        """Figure of losses, latency and probabilities over time."""
-        from dnas.plot.search import draw, info
-
-        labels = {name: choice.labels for name, choice in self.space.choices.items()}
-        return draw(info(self.history, self.architecture.provenance.get("target_ms")), labels)
+Result = SearchResult | FamilyResult | SeedsResult
+FINISHED = ("architecture.json", "family.json", "seeds.json")  # of which the last thing that a run writes is one
 
 
 def run(
-    space: Space | Named,
-    lut: LatencyTable | Named,
-    data: Dataset | str = "digits",
+    space: Space | Named | None = None,
+    lut: LatencyTable | Named | None = None,
+    data: Dataset | str | None = None,
     *,
+    target_ms: float | Sequence[float] | None = None,
     out: Named | bool | None = None,
     progress: bool = True,
     **options: Any,
-) -> SearchResult:
+) -> Any:
     """Search ``space`` for the network that is most accurate at a latency, and train it for a short while.
 
-    Arguments: objects, or what the command takes in their place; ``out``: run folder to write (True: runs/<unique name>, as
-    the command; None: no files); ``progress``: print summary, progress and result; ``options``: the fields of
-    ``dnas.config.SearchConfig`` (``target_ms=``, ``epochs=``, ``seed=``, ...). Several processes that have called
-    ``jax.distributed.initialize``, or give ``distributed=True``, share each batch; all return the result.
+    Arguments: objects, or what the command takes in their place; ``target_ms``: in ms, several make a family; ``out``: run
+    folder to write (True: runs/<unique name>, as the command; None: no files); ``progress``: print summary, progress and
+    result; ``options``: the fields of ``dnas.config.SearchConfig`` (``epochs=``, ``seed=``, ``from_supernet=``, ...).
+    Several processes that have called ``jax.distributed.initialize``, or give ``distributed=True``, share each batch; all
+    return the result: a SearchResult, a FamilyResult of several targets, a SeedsResult with ``seeds=``. All three have
+    ``.results`` and ``.architectures``.
     Errors: ConfigError, SpaceError, LatencyError, DataError, NotFiniteError, RunError, Interrupted.
     """
     known = {f.name for f in dataclasses.fields(SearchConfig)} - {"resume"}
     if unknown := sorted(set(options) - known):
         hint = " (call dnas.search.resume)" if "resume" in unknown else ""
         raise ConfigError(f"unknown option {unknown[0]!r} of dnas.search.run{hint}")
-    given: dict[str, Any] = {"space": space, "lut": lut, "data": data}
-    names = {k: os.fspath(v) if isinstance(v, str | os.PathLike) else v.name for k, v in given.items()}
+    objects = {"space": space, "lut": lut, "data": data}
+    names = {k: os.fspath(v) if isinstance(v, str | os.PathLike) else v.name for k, v in objects.items() if v is not None}
     folder = os.fspath(out) if isinstance(out, str | os.PathLike) else None
-    if options.get("data_dir") is not None:
-        options["data_dir"] = os.fspath(options["data_dir"])
-    config = SearchConfig(**{**options, **names, "out": folder})
+    for name in ("data_dir", "from_supernet"):
+        if options.get(name) is not None:
+            options[name] = os.fspath(options[name])
+    config = SearchConfig(**{**options, **names, **_targets(target_ms), "out": folder})
+    if config.from_supernet:
+        given = {*options, *names, *_targets(target_ms), *(["out"] if folder else [])} - {"from_supernet"}
+        config = supernets.as_before(config, given, {k for k in names if not isinstance(objects[k], str | os.PathLike)})
+    elif space is None:
+        raise ConfigError("space is missing; expected one, or its name, such as 'fbnet_mini'")
     if config.distributed:
         start()
     console = Console(progress and is_first())
-    setup = _load(config, **given)
-    journal = Journal(None)
-    if out:
-        name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{setup.config.seed}"
-        journal = Journal.create(folder, name, setup.config.checkpoint_s)
-        journal.write_json("config.json", record.config_json(setup))
+    setup = _load(config, objects)
+    name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{setup.config.seed}"
+    journal = Journal.create(folder, name, setup.config.checkpoint_s) if out else Journal(None)
+    journal.write_json("config.json", record.config_json(setup))
     return _announce_and_finish(setup, journal, console)
 
 
@@ -114,7 +88,7 @@ def resume(
     data: Dataset | None = None,
     progress: bool = True,
     distributed: bool = False,
-) -> SearchResult:
+) -> Any:
     """Continue an interrupted run; it ends with the result of an uninterrupted one.
 
     Arguments: the run's folder; ``space``, ``lut``, ``data`` if the run was given these as objects; ``distributed``: join the
@@ -125,14 +99,24 @@ def resume(
         start()
     where = Path(folder)
     body = read_config(os.fspath(folder))
-    if kind(where / "architecture.json"):
-        raise RunError(f"--resume {folder}: this run is finished; see {where / 'architecture.json'}")
-    given: dict[str, Any] = {"space": space, "lut": lut, "data": data}
-    if missing := [k for k in body.get("objects", []) if given.get(k) is None]:
+    if done := [where / name for name in FINISHED if kind(where / name)]:
+        raise RunError(f"--resume {folder}: this run is finished; see {done[0]}")
+    if "family_ms" in body:
+        raise RunError(f"--resume {folder}: it is one target of a family; resume the folder above it: --resume {where.parent}")
+    objects: dict[str, Any] = {"space": space, "lut": lut, "data": data}
+    if missing := [k for k in body.get("objects", []) if objects.get(k) is None]:
         raise RunError(
             f"--resume {folder}: the run was given its {missing[0]} as an object in Python; continue it by "
             f"dnas.search.resume(folder, {', '.join(f'{k}=...' for k in missing)})"
         )
+    setup = _as_begun(where, body, objects)
+    console = Console(progress and is_first())
+    console.note(f"Resuming {where}")
+    return _announce_and_finish(setup, _journal(where, setup, console), console)
+
+
+def _as_begun(where: Path, body: dict[str, Any], objects: Mapping[str, Any], like: Setup | None = None) -> Setup:
+    """The set-up that ``config.json`` (``body``) describes. Errors: RunError where what it reads has changed since."""
     fields = {f.name for f in dataclasses.fields(SearchConfig)}
     if extra := sorted(set(body["search"]) - fields):
         raise RunError(f"{where / 'config.json'}: unknown option {extra[0]!r}; it was written by another version of dnas")
@@ -140,116 +124,83 @@ def resume(
     several = jax.process_count() > 1
     if several or (config.devices and config.devices > jax.local_device_count()):
         config = dataclasses.replace(config, devices=None)  # the result is the same but for rounding, and is said to be so
-    setup = _load(config, **{k: getattr(config, k) if v is None else v for k, v in given.items()})
+    setup = _load(config, objects)
     now = record.config_json(setup)["inputs"]
     for name, then in body.get("inputs", {}).items():
         if now.get(name) != then:
-            raise RunError(f"--resume {folder}: {name} has changed since the run began ({then} -> {now.get(name)})")
-    setup = dataclasses.replace(setup, remarks=record.elsewhere(body, setup.config.devices))
-    console = Console(progress and is_first())
-    console.note(f"Resuming {where}")
-    return _announce_and_finish(setup, Journal.resume(where, config.checkpoint_s), console)
+            raise RunError(f"--resume {where}: {name} has changed since the run began ({then} -> {now.get(name)})")
+    return dataclasses.replace(setup, remarks=record.elsewhere(body, setup.config.devices), like=like)
 
 
-def _load(config: SearchConfig, space: Space | Named, lut: LatencyTable | Named, data: Dataset | Named) -> Setup:
-    """Load what was given by name, and check that everything fits."""
-    if not config.lut:
+def _journal(where: Path, setup: Setup, console: Console) -> Journal:
+    journal = Journal.resume(where, setup.config.checkpoint_s)
+    for remark in journal.remarks:
+        console.note(remark)
+    return journal
+
+
+def _targets(target_ms: Any) -> dict[str, Any]:
+    """``target_ms`` as fields of the configuration."""
+    if not isinstance(target_ms, Sequence | np.ndarray) or isinstance(target_ms, str):
+        return {} if target_ms is None else {"target_ms": target_ms}
+    values = tuple(v.item() if isinstance(v, np.generic) else v for v in target_ms)
+    if not values:
+        raise ConfigError("target_ms is empty; expected a number of ms, or several")
+    return {"target_ms": values[0]} if len(values) == 1 else {"family_ms": values}
+
+
+def _load(config: SearchConfig, given: Mapping[str, Any]) -> Setup:
+    """Load what is named, and check that everything fits. ``given``: objects, which names stand for otherwise."""
+    named = {k: getattr(config, k) if given.get(k) is None else given[k] for k in ("space", "lut", "data")}
+    if not named["lut"]:
         raise ConfigError("--lut is missing; expected a latency table, such as --lut samsung_s8.json")
-    objects = tuple(k for k, v in (("space", space), ("lut", lut), ("data", data)) if not isinstance(v, str | os.PathLike))
-    found = space if isinstance(space, Space) else load_space(space)
-    table = lut if isinstance(lut, LatencyTable) else LatencyTable.load(lut)
-    if not isinstance(data, Dataset):
+    objects = tuple(k for k, v in named.items() if not isinstance(v, str | os.PathLike))
+    found = named["space"] if "space" in objects else load_space(named["space"])
+    table = named["lut"] if "lut" in objects else LatencyTable.load(named["lut"])
+    data = named["data"]
+    if "data" not in objects:
         data = load_data(os.fspath(data), data_dir=config.data_dir, resolution=found.resolution)
-    return dataclasses.replace(prepare(config, found, table, data), objects=objects)
+    frozen, sha256 = None, None
+    if config.from_supernet:
+        frozen, sha256 = supernets.read(config.from_supernet, found.at(num_classes=data.num_classes))
+    setup = prepare(config, found, table, data, frozen)
+    return dataclasses.replace(setup, objects=objects, supernet_sha256=sha256)
 
 
-def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
+def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> Result:
     for notice in (setup.lut.notice, shadowed(setup.config.space) if "space" not in setup.objects else None, *setup.remarks):
         if notice:
             console.note(notice)
     console.summary(setup)
     try:
-        return _finish(setup, journal, console)
+        return finish(setup, journal, console) if setup.config.seeds == 1 else _seeds(setup, journal, console)
     except KeyboardInterrupt:  # a second Ctrl-C, or one between search and training
         raise Interrupted(loop.how_to_resume(journal, "at once", "what the newest checkpoint has is saved")) from None
 
 
-def _finish(setup: Setup, journal: Journal, console: Console) -> SearchResult:
-    """From wherever ``journal`` stands to the end of the run."""
-    about = journal.about() or {"phase": "search", "epoch": 0, "step": 0, "notes": {}}
-    with console.progress() as watcher:
-        if about["phase"] == "search":
-            notes, phase, state = _search(setup, journal, watcher, about["epoch"], about["step"])
-            about = {"epoch": 0, "step": 0}
-        else:
-            notes = about["notes"]
-            phase = _training(setup, notes)
-            template = supernet.init(phase.architecture, jax.random.key(0))[1:]
-            state = replicate(phase.mesh, journal.load(phase.init(*template)))
-        state = loop.run(phase, state, journal, watcher, about["epoch"], about["step"], notes)
-    stats = recalibrate(phase.net, state.params, state.stats, setup.feed(setup.splits.train))
-    tested = accuracy(phase.net, state.params, stats, setup.feed(setup.splits.test))
-    if not tested.finite:
-        raise loop.not_finite(phase.name, "on the test images", phase.lr, journal)
-    report = setup.lut.report(phase.architecture, setup.config.missing)
-    last = next(row for row in reversed(journal.history) if row["phase"] == "search")
-    architecture, warnings = record.finished(setup, notes, last, phase.architecture, report, tested)
-    result = SearchResult(
-        architecture, tuple(notes["genotype"]), journal.history, tested, Accuracy(*notes["inherited"]), notes["draws"], report,
-        notes["derivation"], warnings, journal.folder, setup.space, state.params, stats,
-    )  # fmt: skip
-    if result.folder:
-        on_first(partial(_draw, result, result.folder, console))
-        on_first(partial(_keep, result, setup.dataset, result.folder, console))
-        on_first(partial(architecture.save, result.folder / "architecture.json"))  # last: it says that the run is finished
+def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
+    """One run for each seed, in folders of their own, and their summary."""
+    found: list[SearchResult | FamilyResult] = []
+    like, objects = None, {"space": setup.space, "lut": setup.lut, "data": setup.dataset}
+    for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
+        console.note(f"seed     {seed}")
+        config = dataclasses.replace(setup.config, seed=seed, seeds=1)
+        one = dataclasses.replace(_load(config, objects), objects=setup.objects, remarks=setup.remarks, like=like)
+        branch = Journal(None)
+        if journal.folder:
+            where = journal.folder / f"seed{seed}"
+            if kind(where / "config.json"):
+                one = _as_begun(where, read_config(str(where)), objects, like)
+                branch = _journal(where, one, console)
+            else:
+                on_first(partial(where.mkdir, exist_ok=True))
+                branch = Journal(where, setup.config.checkpoint_s)
+                branch.write_json("config.json", record.config_json(one))
+            branch.whole = journal.folder
+        found.append(finish(one, branch, console))
+        like = one
+    result = SeedsResult(tuple(found), journal.folder)
+    if journal.folder:
+        on_first(partial(write_text, journal.folder / "seeds.json", dump_json(result.to_dict())))
     console.result(result)
     return result
-
-
-def _search(setup: Setup, journal: Journal, watcher: Watcher, epoch: int, step: int) -> tuple[dict[str, Any], TrainPhase, Any]:
-    """Search, derive, inherit: the notes to keep, and the training that follows with its first state."""
-    phase = SearchPhase(setup)
-    state = init(setup)
-    if epoch or step:
-        state = replicate(setup.mesh, journal.load(state))
-    state = loop.run(phase, state, journal, watcher, epoch, step)
-    notes, found = choose(setup, state, watcher)
-    if not found.finite:
-        raise loop.not_finite(phase.name, "on the selection images", phase.lr, journal)
-    genotype = tuple(notes["genotype"])
-    training = _training(setup, notes)
-    params = supernet.inherit(setup.space, genotype, state.params)
-    stats = supernet.inherit(setup.space, genotype, state.stats)
-    stats = recalibrate(training.net, params, stats, setup.feeds["plain"])
-    return notes, training, training.init(params, stats)
-
-
-def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
-    config = setup.config
-    assert config.train_epochs is not None and config.lr is not None and config.weight_decay is not None and config.augment
-    return TrainPhase(
-        setup.space.fix(notes["genotype"]), setup.feed(setup.splits.train, config.augment), epochs=config.train_epochs,
-        lr=config.lr, weight_decay=config.weight_decay, compute=config.compute_dtype, remat=config.remat,
-        devices=config.devices, first_number=setup.schedule.before(setup.schedule.epochs),
-    )  # fmt: skip
-
-
-def _keep(result: SearchResult, dataset: Dataset, folder: Path, console: Console) -> None:
-    """Write the trained weights and what the inputs mean, for ``python -m dnas.export``."""
-    about = weights.preprocessing(result.architecture, dataset.classes, dataset.mean, dataset.std)
-    write_text(folder / weights.PREPROCESSING, dump_json(about))
-    try:
-        weights.save(folder / weights.FILE, result.architecture, *jax.device_get((result.params, result.stats)))
-    except WeightsError as problem:  # safetensors is an extra
-        console.note(f"The trained weights were not written: {problem}")
-
-
-def _draw(result: SearchResult, folder: Path, console: Console) -> None:
-    """Write search.png; a figure that cannot be drawn costs no result."""
-    picture = io.BytesIO()
-    try:
-        result.plot().savefig(picture, dpi=120)
-    except Exception as problem:
-        console.note(f"search.png could not be drawn ({type(problem).__name__}: {problem})")
-        return
-    write_bytes(folder / "search.png", picture.getvalue())

@@ -1,0 +1,246 @@
+"""Several targets from one supernet, new targets on its weights, several seeds: what they share, and exact resumption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from test_search_steps import images
+
+import dnas
+from dnas import compare, loop
+from dnas.config import SearchConfig
+from dnas.errors import ConfigError, Interrupted, RunError
+from dnas.runs import Journal
+from dnas.search import FamilyResult, SeedsResult, __main__, finish, init, prepare, resume, run, step
+from dnas.search.family import begin, rows_of
+from dnas.search.phase import SearchPhase
+from dnas.search.schedule import Schedule
+
+SPACE = tiny.template_space()
+LUT = tiny.table_for(SPACE)
+LOW, HIGH = SPACE.latency_range(LUT)
+TARGETS = [float(f"{LOW + share * (HIGH - LOW):.3g}") for share in (0.4, 0.8)]
+OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "warm_up": 0.34, "devices": 1, "progress": False}
+BY_TARGET = [f"{t:g}ms/{name}" for t in TARGETS for name in ("architecture.json", "history.jsonl")]
+
+
+def family_run(out: Path, **more: Any) -> Any:
+    return run(SPACE, LUT, images(), target_ms=TARGETS, out=out, **{**OPTIONS, "train_epochs": 1, **more})
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than the searches; the family of the fixture has them."""
+    for name in ("_picture", "_report"):
+        monkeypatch.setattr(finish, name, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> FamilyResult:
+    result = family_run(tmp_path_factory.mktemp("family") / "run")
+    assert isinstance(result, FamilyResult)
+    return result
+
+
+def test_a_family_has_one_network_for_each_target_within_it(found: FamilyResult) -> None:
+    assert [r.target_ms for r in found.results] == TARGETS and len(found.architectures) == 2
+    for result, target in zip(found.results, TARGETS, strict=True):
+        assert LUT.latency_ms(result.architecture) == result.latency.total_ms <= target
+        assert result.architecture.provenance["target_ms"] == target
+        assert [r["phase"] for r in result.history] == ["search"] * 3 + ["training"]
+        assert result.folder and (result.folder / "architecture.json").exists()
+        assert compare.Run.load(result.folder).architecture == result.architecture
+        with pytest.raises(RunError, match=r"it is one target of a family; resume the folder above it: --resume .*run$"):
+            resume(result.folder)
+    assert found.folder
+    with pytest.raises(RunError, match=f"holds several searches; give them one by one: {TARGETS[0]:g}ms, {TARGETS[1]:g}ms"):
+        compare.Run.load(found.folder)
+    body = json.loads((found.folder / "family.json").read_text())
+    assert [m["target_ms"] for m in body["members"]] == TARGETS and set(body["front"]) <= {f"{t:g}ms" for t in TARGETS}
+    assert (found.folder / "pareto.png").stat().st_size > 5000
+    dotted = [line.get_xdata()[0] for line in found.plot().axes[0].lines if line.get_linestyle() == ":"]
+    assert dotted == TARGETS
+
+
+def test_members_take_turns_and_share_weights_but_nothing_else() -> None:
+    """Weight step k draws by the logits of member k mod 2, architecture step k moves them alone; one trace serves both."""
+    config = SearchConfig(
+        lut="t", space="t", data="b", family_ms=tuple(TARGETS), epochs=3, batch_size=8, warm_up=0.34, devices=1
+    )
+    setup = prepare(config, SPACE, LUT, images())
+    phase, state = SearchPhase(setup), begin(setup)
+    assert [m.config.target_ms for m in setup.members] == TARGETS
+    per_epoch, theta = setup.schedule.weight_steps, setup.schedule.theta_steps
+    assert setup.schedule.total_theta_steps == theta  # each: two epochs, shared by two members
+    state, _ = phase.end_epoch(state, 0)
+    kept = jax.device_get(state)
+    state, _ = phase.step(state, 1, 0)
+    after = jax.device_get(state)
+    jax.tree.map(np.testing.assert_array_equal, kept.members[1 - per_epoch % 2], after.members[1 - per_epoch % 2])
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (kept.shared.params, after.shared.params)), strict=True))
+    state, _ = phase.step(state, 1, per_epoch)  # architecture step 0: the first member's
+    last = jax.device_get(state)
+    jax.tree.map(np.testing.assert_array_equal, after.members[1].logits, last.members[1].logits)
+    jax.tree.map(np.testing.assert_array_equal, after.shared.params, last.shared.params)
+    assert any((after.members[0].logits[n] != last.members[0].logits[n]).any() for n in SPACE.choices)
+    state, _ = phase.step(state, 2, per_epoch)
+    assert any((state.members[1].logits[n] != 0).any() for n in SPACE.choices)
+    assert setup.members[1].programs.gradients is setup.members[0].programs.gradients
+    assert setup.members[0].programs.traces["gradients"] == 1 and setup.members[1].programs.traces["gradients"] == 0
+
+
+def test_the_architecture_steps_are_shared_or_asked_for() -> None:
+    schedule = Schedule(10, 3, 5, 4, 5.0, 0.1, members=3)
+    assert schedule.total_theta_steps == 10  # 28 steps, of which the first member takes one more
+    options = {"lut": "t", "space": "t", "data": "b", "family_ms": tuple(TARGETS), "epochs": 3, "batch_size": 8, "devices": 1}
+    once, twice = (prepare(SearchConfig(**options, theta_passes=n), SPACE, LUT, images()) for n in (1, 2))
+    alone = prepare(SearchConfig(**{**options, "family_ms": (), "target_ms": TARGETS[0]}), SPACE, LUT, images())
+    assert twice.schedule.total_theta_steps == alone.schedule.total_theta_steps == 2 * once.schedule.total_theta_steps
+    assert twice.config.theta_lr == alone.config.theta_lr == pytest.approx(once.config.theta_lr / 2)  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_at", [9, 25, 34])
+def test_a_family_interrupted_anywhere_resumes_to_the_same_bytes(
+    found: FamilyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    """During the search, and during the training of the first and of the second member."""
+    seen = 0
+    advance = Journal.save_is_due.fget  # type: ignore[attr-defined]
+
+    def stopping(journal: Journal) -> bool:
+        nonlocal seen
+        seen += 1
+        if seen == stop_at:
+            raise KeyboardInterrupt
+        return seen % 3 == 0 or advance(journal)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "save_is_due", property(stopping))
+        with pytest.raises(Interrupted, match="what the newest checkpoint has is saved"):
+            family_run(tmp_path / "cut")
+    assert not (tmp_path / "cut" / "family.json").exists()
+    resume(tmp_path / "cut", space=SPACE, lut=LUT, data=images(), progress=False)
+    assert found.folder
+    for name in ("family.json", "history.jsonl", "config.json", *BY_TARGET):
+        assert (tmp_path / "cut" / name).read_bytes() == (found.folder / name).read_bytes(), name
+
+
+def test_a_new_target_on_the_weights_of_a_run_moves_theta_alone(found: FamilyResult, tmp_path: Path) -> None:
+    """Everything but the target is as in that run; the architecture has its epochs after the warm-up, the weights none."""
+    assert found.folder
+    target = float(f"{LOW + 0.6 * (HIGH - LOW):.3g}")
+    given = {"space": SPACE, "lut": LUT, "data": images()}
+    more = run(**given, from_supernet=found.folder, target_ms=target, out=tmp_path / "more", progress=False)
+    assert more.latency.total_ms <= target and more.history[0]["train_loss"] is None
+    config = json.loads((tmp_path / "more" / "config.json").read_text())
+    assert (config["search"]["epochs"], config["search"]["batch_size"], config["search"]["warm_up"]) == (2, 8, 0.0)
+    assert more.architecture.provenance["supernet_sha256"] == config["inputs"]["supernet"]
+    assert not (tmp_path / "more" / "supernet").exists()
+    with pytest.raises(RunError, match="it has no supernet/"):
+        run(**given, from_supernet=tmp_path / "more", target_ms=target)
+
+
+def test_weights_stay_as_they_are_and_no_gradient_of_them_is_computed() -> None:
+    config = SearchConfig(lut="t", space="t", data="b", target_ms=TARGETS[0], epochs=2, batch_size=8, warm_up=0.0, devices=1)
+    params, stats = jax.device_get(dnas.init(SPACE, jax.random.key(1))[1:])
+    setup = prepare(config, SPACE, LUT, images(), (params, stats))
+    state, batch = init(setup), setup.feeds["architecture"].batch(0)
+    traced = setup.programs.gradients.eval_shape(
+        state.params, state.stats, state.logits, state.key, state.step, np.float32(1), *batch
+    )
+    assert traced.params is None and setup.schedule.weight_steps == 0
+    state, _ = step(setup, state, batch, "theta", 1.0)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get((state.params, state.stats)), (params, stats))
+    assert any(v.any() for v in state.logits.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"from_supernet": "nowhere"}, RunError, "--from-supernet nowhere: no such run folder"),
+        ({"lr": 0.5}, ConfigError, r"--lr is 0.5, and the supernet in .* was trained with 0.1; drop it, or search anew"),
+        ({"batch_size": 4}, ConfigError, "--batch-size is 4, and"),
+        (
+            {"space": tiny.plain_space(), "lut": tiny.table_for(tiny.plain_space())},
+            RunError,
+            "its weights are of another space",
+        ),
+        ({"data": None}, ConfigError, "was given its data as an object in Python; give it to dnas.search.run as data=..."),
+        ({"target_ms": 100.0}, ConfigError, "--target-ms 100 is out of reach"),
+    ],
+)
+def test_what_does_not_fit_the_weights_is_refused_by_name(
+    found: FamilyResult, in_tmp: Path, change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    given = {"space": SPACE, "lut": LUT, "data": images(), "from_supernet": found.folder, "target_ms": TARGETS[0], "out": "new"}
+    with pytest.raises(error, match=words):
+        run(**{**given, **change})
+    assert not list(in_tmp.iterdir())
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> SeedsResult:
+    out = tmp_path_factory.mktemp("seeds") / "run"
+    return run(SPACE, LUT, images(), target_ms=TARGETS[1], seeds=2, seed=3, out=out, train_epochs=0, **OPTIONS)  # type: ignore[no-any-return]
+
+
+@pytest.mark.slow
+def test_seeds_are_reported_by_mean_and_spread(seeds: SeedsResult) -> None:
+    assert [r.architecture.provenance["seed"] for r in seeds.results] == [3, 4]
+    assert seeds.folder and {p.name for p in seeds.folder.iterdir()} == {"config.json", "seeds.json", "seed3", "seed4"}
+    (target,) = json.loads((seeds.folder / "seeds.json").read_text())["targets"]
+    values = [r.accuracy.top1 for r in seeds.results]
+    wanted = {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "min": min(values), "max": max(values)}
+    assert target["n"] == 2 and target["summary"]["test_top1"] == pytest.approx(wanted)
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_run_that_it_would_be_alone_and_all_resume(seeds: SeedsResult, tmp_path: Path) -> None:
+    assert seeds.folder
+    alone = run(SPACE, LUT, images(), target_ms=TARGETS[1], seed=4, out=tmp_path / "alone", train_epochs=0, **OPTIONS)
+    for name in ("architecture.json", "history.jsonl", "config.json"):
+        assert (alone.folder / name).read_bytes() == (seeds.folder / "seed4" / name).read_bytes()
+    with pytest.raises(RunError, match=r"this run is finished; see .*seeds.json"):
+        resume(seeds.folder)
+    cut = tmp_path / "cut"
+    shutil.copytree(seeds.folder, cut)
+    (cut / "seeds.json").unlink()
+    shutil.rmtree(cut / "seed4")
+    resume(cut, space=SPACE, lut=LUT, data=images(), progress=False)
+    assert (cut / "seeds.json").read_bytes() == (seeds.folder / "seeds.json").read_bytes()
+
+
+def test_targets_as_the_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--lut", "a.json", "--target-ms", "10,15,20", "--epochs", "3"]
+    assert __main__.plain(words) == ["--lut", "a.json", "--family-ms", "10", "15", "20", "--epochs", "3"]
+    assert __main__.plain(["--target-ms=10,15"]) == ["--family-ms", "10", "15"]
+    for wrong, message in (
+        ({"family_ms": (10.0, 10.0)}, "has a target twice"), ({"family_ms": (10.0, -1.0)}, "has -1.0 among its targets"),
+        ({"family_ms": (10.0, 12.0), "target_ms": 3.0}, "both given"), ({"seeds": 0}, "--seeds is 0"),
+        ({"theta_passes": 1.5}, "--theta-passes is 1.5; expected a whole number"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            SearchConfig(**wrong)
+    with pytest.raises(ConfigError, match="target_ms is empty"):
+        run(SPACE, LUT, images(), target_ms=[])
+
+
+def test_a_part_of_a_run_names_the_whole_to_resume(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run" / "seed1" / "10ms")
+    journal.whole = tmp_path / "run"
+    assert loop.how_to_resume(journal, "here").endswith(f"python -m dnas.search --resume {tmp_path / 'run'}")
+
+
+def test_rows_of_a_member() -> None:
+    history = [{"phase": "search", "epoch": 1, "members": [{"a": 1}, {"a": 2}]}]
+    assert rows_of(history, 1) == [{"phase": "search", "epoch": 1, "a": 2}]
+    assert loop._finite({"members": [{"a": 1.0}]}) and not loop._finite({"members": [{"a": float("nan")}]})
