@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dnas.arch import Architecture
     from dnas.latency.table import LatencyTable
+    from dnas.search.results import SearchResult
     from dnas.space import Space
 
 
@@ -56,3 +57,19 @@ def latency_table(given: LatencyTable) -> str:
         "made for": "{} to {} px".format(*given.resolutions) if given.resolutions else "any resolution",
     }  # fmt: skip
     return table(given.name, (), facts.items())
+
+
+def search_result(given: SearchResult) -> str:
+    """What was found, how accurate and how fast it is, and what has to be said of it; then its layers."""
+    arch, report = given.architecture, given.latency
+    low, high = report.interval_ms or (None, None)
+    target, interval = arch.provenance.get("target_ms"), "" if low is None else f" ({low:.4g} to {high:.4g})"
+    facts = {
+        "latency": f"{report.total_ms:.4g} ms{interval}, {report.table.status} for {report.table.device}",
+        "target": f"{target:.4g} ms" if target else "none",
+        "test accuracy": str(given.accuracy),
+        "with the supernet's weights": f"{given.inherited} on the selection images, the best of {given.draws}",
+        "chosen by": str(given.derivation.get("by")), "folder": str(given.folder or "not saved"),
+        **{f"note {i}": warning for i, warning in enumerate(given.warnings, 1)},
+    }  # fmt: skip
+    return table(arch.name, (), facts.items()) + architecture(arch)

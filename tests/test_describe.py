@@ -113,3 +113,25 @@ def test_notebooks_show_tables() -> None:
     assert "Galaxy S8" in LatencyTable.load("samsung_s8")._repr_html_()
     odd = dataclasses.replace(network, name="<script>")
     assert "<script>" not in odd._repr_html_()
+
+
+def test_a_search_result_shows_itself() -> None:
+    from dnas.evaluate import Accuracy
+    from dnas.search.results import SearchResult
+
+    network, table = Architecture.load("fbnet_c"), LatencyTable.load("samsung_s8")
+    report = table.report(network)
+    found = SearchResult(
+        network, (0,), [], Accuracy(90, 100, 0.3), Accuracy(40, 50, 0.5), 32, report, {"by": "budget"}, ("<odd>",), None,
+        load_space("fbnet"), {}, {},
+    )  # fmt: skip
+    assert repr(found).startswith("SearchResult(fbnet_c: ") and "90.00%" in repr(found) and len(repr(found)) < 250
+    shown = found._repr_html_()
+    assert f"{report.total_ms:.4g} ms ({report.interval_ms[0]:.4g} to" in shown and "&lt;odd&gt;" in shown
+    assert shown.count("<table>") == 2 and "the best of 32" in shown and network._repr_html_() in shown
+
+
+def test_figures_show_themselves_in_a_notebook() -> None:
+    from dnas.plot.style import new_figure
+
+    assert new_figure(1, 1)._repr_png_()[:4] == b"\x89PNG"  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import numpy as np
 from dnas.errors import ArchitectureError
 from dnas.latency.keys import key_op
 from dnas.latency.table import LatencyTable
-from dnas.plot.style import COLOURS, MARKERS, plain
+from dnas.plot.style import COLOURS, MARKERS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,9 +50,7 @@ def info(table: LatencyTable) -> LatencyInfo:
 
 def draw(found: LatencyInfo) -> Figure:
     """One scatter plot. Lines of equal speed are drawn where ms are absolute."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    figure = new_figure()
     axes = figure.subplots()
     for index, (name, values) in enumerate(found.points.items()):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index // len(COLOURS) % len(MARKERS)]

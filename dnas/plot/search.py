@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dnas.plot.style import COLOURS, plain
+from dnas.plot.style import COLOURS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,10 +60,8 @@ def info(history: list[dict[str, Any]], target_ms: float | None = None) -> Searc
 
 def draw(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) -> Figure:
     """Curves above, one heat map per choice below. ``labels``: names of each choice's options."""
-    from matplotlib.figure import Figure
-
     rows = max(math.ceil(len(found.probabilities) / COLUMNS), 1)
-    figure = Figure(figsize=(13, 5.6 + 1.9 * rows), layout="constrained")
+    figure = new_figure(13, 5.6 + 1.9 * rows)
     halves: Any = figure.subfigures(2, 1, height_ratios=[5.6, 1.9 * rows])
     _curves(halves[0], found)
     _heat_maps(halves[1], found, labels or {}, rows, COLUMNS)
@@ -72,19 +70,15 @@ def draw(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) ->
 
 def draw_curves(found: SearchInfo) -> Figure:
     """The curves alone."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 5.6), layout="constrained")
+    figure = new_figure(13, 5.6)
     _curves(figure, found)
     return figure
 
 
 def draw_probabilities(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) -> Figure:
     """The heat maps alone."""
-    from matplotlib.figure import Figure
-
     rows = max(math.ceil(len(found.probabilities) / COLUMNS), 1)
-    figure = Figure(figsize=(13, 1.9 * rows), layout="constrained")
+    figure = new_figure(13, 1.9 * rows)
     _heat_maps(figure, found, labels or {}, rows, COLUMNS)
     return figure
 

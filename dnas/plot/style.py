@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,10 +27,23 @@ def marker(index: int) -> str:
 
 
 def new_figure(width: float = 7.5, height: float = 5.0) -> Figure:
-    """A figure that belongs to no window; inches."""
+    """A figure that belongs to no window, and shows itself at the end of a notebook's cell; inches."""
+    return _figure()(figsize=(width, height), layout="constrained")
+
+
+@cache
+def _figure() -> type[Figure]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    class Shown(Figure):
+        """Matplotlib's figure; notebooks show those of pyplot only, unless they are told how."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=90)
+            return file.getvalue()
+
+    return Shown
 
 
 def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:

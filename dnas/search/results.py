@@ -20,7 +20,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SearchResult:
     """What a search found.
 
@@ -44,6 +44,17 @@ class SearchResult:
     space: Space = dataclasses.field(repr=False)
     params: Any = dataclasses.field(repr=False)
     stats: Any = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"SearchResult({self.architecture}; {self.latency.total_ms:.4g} ms on {self.latency.table.name}; {self.accuracy})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures, remarks and layers."""
+        from dnas import html
+
+        return html.search_result(self)
 
     @property
     def results(self) -> tuple[SearchResult, ...]:
