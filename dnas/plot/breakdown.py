@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONSTANT = "once per network"
+USUAL = ("conv 3x3", "ir 3x3", "ir 5x5", "ir 7x7", "conv 1x1", "ds_conv 3x3", "linear")  # the same colours in every figure
 
 
 class BreakdownInfo(NamedTuple):
@@ -61,7 +62,7 @@ def info(network: Architecture, tables: LatencyTable | Sequence[LatencyTable], m
 
 def draw(found: BreakdownInfo) -> Figure:
     """Per table a bar for each layer (hatched: from the cost model) and, below, one for each kind of op."""
-    every = dict.fromkeys((*found.kinds, CONSTANT))
+    every = dict.fromkeys((*USUAL, *found.kinds, CONSTANT))
     colours = {k: colour(i) for i, k in enumerate(every)}
     rows, most = len(found.labels), max(len(v) for v in found.kinds_ms.values())
     figure = new_figure(1.8 + 4.2 * len(found.layers_ms), 1.6 + 0.17 * rows + 0.22 * most)
