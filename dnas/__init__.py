@@ -28,6 +28,7 @@ _MODULES = (
     "derive",
     "errors",
     "evaluate",
+    "export",
     "families",
     "gates",
     "latency",

@@ -54,8 +54,9 @@ class Conv(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dense(Step):
-    """Flatten, matrix product, bias."""
+    """Flatten (``before``: the shape that it reads), matrix product, bias."""
 
+    before: Shape
     kernel: Float64[np.ndarray, "i o"]
     bias: Vector
 
@@ -232,7 +233,7 @@ class _Builder:
             heads = step.heads if isinstance(step, p.Mean) else (step,)
             kernel = np.mean([leaves(f"{h.name}/kernel", (h.in_, h.out)) for h in heads], 0)
             bias = np.mean([leaves(f"{h.name}/bias", (h.out,)) if h.bias else np.zeros(h.out) for h in heads], 0)
-            return self.add(Dense(name, (value,), out, kernel, bias))
+            return self.add(Dense(name, (value,), out, shape, kernel, bias))
         if isinstance(step, p.Act):
             if conv := self._linear(value):
                 self.steps[value - 1] = dataclasses.replace(conv, act=step.act)

@@ -10,7 +10,9 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,8 @@ from dnas.files import write_bytes
 from dnas.interchange.torch_weights import Tree, from_torch, read_safetensors
 
 FORMAT = "dnas-weights/1"
-__all__ = ["FORMAT", "Weights", "from_torch", "load", "save"]
+FILE, PREPROCESSING = "weights.safetensors", "preprocessing.json"  # their names in a run folder
+__all__ = ["FORMAT", "Weights", "from_torch", "load", "save", "to_bytes"]
 
 
 class Weights(NamedTuple):
@@ -49,12 +52,21 @@ class WeightsConfig:
 def save(path: str | os.PathLike[str], architecture: Architecture, params: Tree, stats: Tree) -> None:
     """Write the file atomically. Errors: WeightsError where the trees are not those of the architecture."""
     try:
-        from safetensors.numpy import save as to_bytes
+        data = to_bytes(architecture, params, stats)
+    except WeightsError as problem:
+        raise WeightsError(f"{path}: {problem}") from None
+    write_bytes(path, data)
+
+
+def to_bytes(architecture: Architecture, params: Tree, stats: Tree, about: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """The content of the file; ``about``: more metadata. Errors: WeightsError."""
+    try:
+        from safetensors.numpy import save as serialised
     except ImportError:
-        raise WeightsError(f"{path}: safetensors files need the extra: pip install 'dnas[weights]'") from None
-    _check(architecture, params, stats, os.fspath(path))
+        raise WeightsError("safetensors files need the extra: pip install 'dnas[weights]'") from None
+    _check(architecture, params, stats, "weights")
     tensors = {name: np.ascontiguousarray(value) for name, value in _flat({"params": params, "stats": stats})}
-    write_bytes(path, to_bytes(tensors, {"format": FORMAT, "architecture": json.dumps(architecture.to_dict())}))
+    return serialised(tensors, {**about, "format": FORMAT, "architecture": json.dumps(architecture.to_dict())})
 
 
 def load(path: str | os.PathLike[str]) -> Weights:
@@ -77,6 +89,21 @@ def load(path: str | os.PathLike[str]) -> Weights:
         place[leaf] = value
     _check(architecture, trees["params"], trees["stats"], os.fspath(path))
     return Weights(architecture, trees["params"], trees["stats"])
+
+
+def preprocessing(
+    network: Architecture, labels: Sequence[str], mean: Sequence[float], std: Sequence[float], normalise: str = "data"
+) -> dict[str, Any]:
+    """How an image becomes the input of ``network``, and what its outputs mean: the object in a run's preprocessing.json.
+
+    ``mean``, ``std``: per channel, in units of 0..1; ``normalise``: where they come from, in a word.
+    """
+    return {
+        "format": "dnas-preprocessing/1", "labels": list(labels), "mean": list(mean), "std": list(std), "normalise": normalise,
+        "resolution": network.resolution, "channels": network.input_channels,
+        "input": "(pixel / 255 - mean) / std; shorter side to resolution (bilinear, antialiased), then the centre square; "
+        "grey is repeated to channels",
+    }  # fmt: skip
 
 
 def main(config: WeightsConfig) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,21 +22,91 @@ from dnas import fold
 from dnas.errors import ExportError
 from dnas.layers.conv import padding_of
 
+METADATA = "dnas"  # name of the metadata buffer
 EXTRA = "pip install 'dnas[litert]'"
 
 
-def write(network: fold.Folded, batch: int = 1) -> bytes:
-    """The network in float32, as the bytes of a ``.tflite`` file for images f32[batch, height, width, channels].
+def write(
+    network: fold.Folded,
+    about: Mapping[str, str] | None = None,
+    precision: str = "float32",
+    calibration: np.ndarray | None = None,
+    batch: int = 1,
+) -> bytes:
+    """The bytes of a ``.tflite`` file for images [batch, height, width, channels].
 
-    Errors: ExportError without TensorFlow.
+    ``about``: a JSON object in the metadata buffer "dnas". ``precision``: "float32"; "float16" (weights; computes in what the
+    runtime chooses); "int8" (weights per channel, maps and both ends too), whose ranges are those that ``calibration``
+    f32[n, height, width, channels], normalised images, gives. Errors: ExportError without TensorFlow.
     """
-    converter = _converter(network, batch)
-    with _silent():
-        return converter.convert()
-
-
-def _converter(network: fold.Folded, batch: int) -> Any:
     tf = _tensorflow()
+    converter = _converter(tf, network, batch)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    elif precision == "int8":
+        if calibration is None or len(calibration) < batch:
+            raise ExportError("int8 needs images for calibration; expected a few hundred of the training images")
+        parts = [calibration[i : i + batch].astype(np.float32) for i in range(0, len(calibration) - batch + 1, batch)]
+        converter.representative_dataset = lambda: ([part] for part in parts)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    with _silent(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converter's own, about its default for inputs
+        data = converter.convert()
+    return _with_about(data, about) if about else data
+
+
+def run(data: bytes, images: np.ndarray) -> np.ndarray:
+    """Outputs f32[n, ...] for ``images`` f32[n, h, w, c], in LiteRT; those of an int8 file are quantised and read back."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _silent():
+        interpreter = Interpreter(model_content=data)
+        interpreter.allocate_tensors()
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    size, found = int(source["shape"][0]), []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
+        if source["dtype"] == np.int8:
+            scale, zero = source["quantization"]
+            filled = np.clip(np.rint(filled / scale) + zero, -128, 127)
+        interpreter.set_tensor(source["index"], filled.astype(source["dtype"]))
+        interpreter.invoke()
+        y = interpreter.get_tensor(result["index"])[: len(part)].astype(np.float32)
+        scale, zero = result["quantization"]
+        found.append((y - zero) * scale if result["dtype"] == np.int8 else y)
+    return np.concatenate(found).astype(np.float32)
+
+
+def read_about(data: bytes) -> dict[str, str]:
+    """What ``write`` was given as ``about``; {} for files of others."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    buffers = [model.buffers[m.buffer].data for m in model.metadata or [] if m.name == METADATA.encode()]
+    found: dict[str, str] = json.loads(bytes(buffers[0])) if buffers else {}
+    return found
+
+
+def _with_about(data: bytes, about: Mapping[str, str]) -> bytes:
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(json.dumps(dict(about)).encode(), np.uint8)
+    entry.name, entry.buffer = METADATA, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(data) + 1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _converter(tf: Any, network: fold.Folded, batch: int) -> Any:
 
     def function(x: Any) -> Any:
         values = [x]

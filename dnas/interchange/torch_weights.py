@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 from dnas.arch import Architecture
 from dnas.errors import ArchitectureError, WeightsError, nearest
 from dnas.files import kind, one_line
-from dnas.interchange.timm_write import parts
+from dnas.interchange.blocks import parse
+from dnas.interchange.timm_write import parts, write
 from dnas.ops import InvertedResidualOp, Op, SkipOp
 from dnas.ops import primitives as p
 
@@ -68,6 +69,30 @@ def from_torch(network: Architecture, source: str | os.PathLike[str] | Mapping[s
 
 def _mapped(f: Any, tree: Tree) -> Tree:
     return {k: _mapped(f, v) if isinstance(v, dict) else f(v) for k, v in tree.items()}
+
+
+def to_timm(network: Architecture, params: Tree, stats: Tree) -> dict[str, np.ndarray]:
+    """The ``state_dict`` of timm's model of ``network`` (``dnas.interchange.timm.build`` of its recipe): undoes ``from_torch``.
+
+    Errors: ArchitectureError that names the layer which timm's strings cannot hold.
+    """
+    recipe, _ = write(network)
+    repeats = [sum(parse(text).repeats for text in stage) for stage in recipe.arch_def]
+    blocks = [f"blocks.{stage}.{block}" for stage, count in enumerate(repeats) for block in range(count)]
+    tensors = {}
+    for (index, place), module in _named(network, blocks, conv_head=True).items():
+        op = network.layers[index]
+        step = dict(_places(op))[place]
+        for leaf, name, shape in _leaves(step, place):
+            value: Any = (stats if leaf in ("mean", "var") else params)[f"{index:02d}"][op.label]
+            for part in (*place.split("."), leaf):
+                value = value[part]
+            value = np.asarray(value)
+            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+            if isinstance(step, p.SqueezeExcite) and name == "weight":  # 1x1 convolutions there
+                shape = (*shape, 1, 1)
+            tensors[f"{module}.{name}"] = np.ascontiguousarray(value.reshape(shape))
+    return tensors
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -158,15 +183,20 @@ def _places(op: Op) -> Iterator[tuple[str, p.Primitive]]:
 def _by_name(network: Architecture, tensors: Tensors) -> Modules:
     """Modules by timm's names."""
     try:
-        _, body, head, late = parts(network)
+        parts(network)
     except ArchitectureError as problem:
         raise WeightsError(f"names are timm's, but the network is not: {problem}") from None
-    if head is not None and not late and "conv_head.weight" not in tensors:
+    numbers = {tuple(map(int, m.groups())) for n in tensors if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", n))}
+    return _named(network, [f"blocks.{a}.{b}" for a, b in sorted(numbers)], "conv_head.weight" in tensors)
+
+
+def _named(network: Architecture, blocks: Sequence[str], conv_head: bool) -> Modules:
+    """timm's names, given those of its blocks in order. Errors: WeightsError where they are not as many as the layers."""
+    _, body, head, late = parts(network)
+    if head is not None and not late and not conv_head:
         body, head = (*body, head), None
     found: Modules = {(0, "conv"): "conv_stem", (0, "bn"): "bn1"}
     count = len(network.layers)
-    numbers = {tuple(map(int, m.groups())) for n in tensors if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", n))}
-    blocks = [f"blocks.{a}.{b}" for a, b in sorted(numbers)]
     layers = [(i, op) for i, op in enumerate(body, 1) if not isinstance(op, SkipOp)]
     if len(blocks) != len(layers):
         raise WeightsError(f"{len(blocks)} blocks; {network.name} has {len(layers)} layers between stem and head")
@@ -178,7 +208,9 @@ def _by_name(network: Architecture, tensors: Tensors) -> Modules:
             found[index, place] = f"{block}.{_spelled(place, spelled)}"
     if head is not None:
         index = count - 2 if late else count - 3
-        found |= {(index, "conv"): "conv_head", (index, "bn"): "norm_head" if late else "bn2"}
+        found |= {
+            (index, place): "conv_head" if place == "conv" else "norm_head" if late else "bn2" for place, _ in _places(head)
+        }
     return found | {(count - 1, "linear"): "classifier"}
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import jax
 
-from dnas import checkpoint, loop, supernet
+from dnas import checkpoint, loop, supernet, weights
+from dnas.data import Dataset
 from dnas.devices import on_first, replicate
+from dnas.errors import WeightsError
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.files import dump_json, write_bytes, write_text
 from dnas.runs import Journal
@@ -61,8 +63,8 @@ def _search(setup: Setup, journal: Journal, watcher: Watcher) -> Family:
         state = replicate(setup.mesh, journal.load(state))
     state = loop.run(SearchPhase(setup), state, journal, watcher, about["epoch"], about["step"])
     if journal.folder and setup.frozen is None:
-        weights = {"params": state.shared.params, "stats": state.shared.stats}
-        checkpoint.save(journal.folder / SUPERNET, 0, weights, {"space": setup.space.fingerprint})
+        trees = {"params": state.shared.params, "stats": state.shared.stats}
+        checkpoint.save(journal.folder / SUPERNET, 0, trees, {"space": setup.space.fingerprint})
     return state
 
 
@@ -117,6 +119,7 @@ def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, 
     if result.folder:
         on_first(partial(_picture, result, result.folder / "search.png", console))
         on_first(partial(_report, result, result.folder / "report.html", console))
+        on_first(partial(_keep, result, setup.dataset, result.folder, console))
         on_first(partial(architecture.save, result.folder / "architecture.json"))  # last: it says that the run is finished
     return result
 
@@ -142,6 +145,16 @@ def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
         lr=config.lr, weight_decay=config.weight_decay, compute=config.compute_dtype, remat=config.remat,
         devices=config.devices, first_number=setup.schedule.before(setup.schedule.epochs),
     )  # fmt: skip
+
+
+def _keep(result: SearchResult, dataset: Dataset, folder: Path, console: Console) -> None:
+    """Write the trained weights and what the inputs mean, for ``python -m dnas.export``."""
+    about = weights.preprocessing(result.architecture, dataset.classes, dataset.mean, dataset.std)
+    write_text(folder / weights.PREPROCESSING, dump_json(about))
+    try:
+        weights.save(folder / weights.FILE, result.architecture, *jax.device_get((result.params, result.stats)))
+    except WeightsError as problem:  # safetensors is an extra
+        console.note(f"The trained weights were not written: {problem}")
 
 
 def _report(result: SearchResult, path: Path, console: Console) -> None:
