@@ -24,6 +24,7 @@ _HOME = {
     "apply": "dnas.supernet", "features": "dnas.backbone", "inherit": "dnas.supernet", "init": "dnas.supernet",
 }  # fmt: skip
 _MODULES = (
+    "bench",
     "data",
     "derive",
     "errors",

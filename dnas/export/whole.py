@@ -155,18 +155,23 @@ def _one(
     return Written(format.name, precision, path, len(data), sha256(data), difference, tolerance, accuracy)
 
 
-def _precisions(given: str | Sequence[str], formats: Sequence[Format]) -> tuple[str, ...]:
-    names = given.split(",") if isinstance(given, str) else list(given)
-    names = [name.strip() for name in names if name.strip()]
+def names_of(given: str | Sequence[str], known: Sequence[str], option: str) -> tuple[str, ...]:
+    """The names of a comma list, each once. Errors: ConfigError for an unknown one, or none."""
+    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given) if name.strip()]
     for name in names:
-        if name not in PRECISIONS:
-            raise ConfigError(f"--precision {name!r}{nearest(name, PRECISIONS)}")
+        if name not in known:
+            raise ConfigError(f"{option} {name!r}{nearest(name, known)}")
     if not names:
-        raise ConfigError(f"--precision is empty; expected {', '.join(PRECISIONS)}")
+        raise ConfigError(f"{option} is empty; expected {', '.join(known)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _precisions(given: str | Sequence[str], formats: Sequence[Format]) -> tuple[str, ...]:
+    names = names_of(given, PRECISIONS, "--precision")
     for name in names:
         if not any(name in format.precisions for format in formats):
             raise ConfigError(f"--precision {name}: none of --to {','.join(f.name for f in formats)} has it; add tflite")
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def _data_of(where: str, data_dir: str | None) -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-"""What a network can be run and timed with on this machine: LiteRT, XLA; one file per runtime.
+"""What a network can be run and timed with on this machine: LiteRT, ONNX Runtime, XLA; one file per runtime.
 
 A runtime writes a network as the bytes of its own format and opens such bytes as a ``Runner``. Importing this starts nothing.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # name -> its module, the extra that it needs ("": none), and what that extra brings
 RUNTIMES = {
     "litert": ("dnas.runtimes.litert", "litert", ("ai_edge_litert", "tensorflow")),
+    "onnxruntime": ("dnas.runtimes.onnx_runtime", "onnx", ("onnxruntime", "onnx")),
     "xla": ("dnas.runtimes.xla", "", ()),
 }
 

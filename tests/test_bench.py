@@ -1,0 +1,65 @@
+"""What a benchmark reports: measured in a process of its own, and predictions marked where they are for something else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from dnas.bench import __main__ as bench
+from dnas.bench.config import BenchConfig
+from dnas.bench.whole import predict, run
+from dnas.cli import command
+from dnas.errors import LatencyError
+from dnas.export.trained import fresh
+
+
+def test_a_prediction_for_something_else_is_marked() -> None:
+    space = tiny.plain_space()
+    table = replace(tiny.table_for(space), device="this", runtime="XLA 1", threads=1)
+    report = table.report(space.fix((0, 0)))
+    assert predict(report, "XLA 1", "float32", 1, "this").differs == ()
+    assert predict(report, "XLA 1", "float32", 1, "this").ms == pytest.approx(table.latency_ms(space.fix((0, 0))))
+    found = predict(report, "XLA 2", "int8", 2, "that").differs
+    assert found == (
+        "device this, not that", "runtime XLA 1, not XLA 2", "precision float32, not int8", "1 threads, not 2",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_measured_beside_predicted(in_tmp: Path, capsys: Any) -> None:
+    space = tiny.plain_space()
+    table, network = tiny.table_for(space), space.fix((0, 0))
+    try:
+        found = run(fresh(network), runtime="xla", lut=[table], repeats=3)
+    except LatencyError as problem:
+        if "disturbed by other jobs" in str(problem):
+            pytest.skip(str(problem))  # it refuses to give a figure, as it should
+        raise
+    (row,) = found.rows
+    assert row.timing.count >= 3 and 0 < row.timing.p10_ms <= row.timing.median_ms <= row.timing.p90_ms
+    assert row.version.startswith("XLA of jax") and row.file_mb > 0 and row.peak_mb is not None and row.peak_mb >= 0
+    assert row.predictions[0].ms == pytest.approx(table.latency_ms(network)) and row.predictions[0].differs
+    bench.show(found)
+    assert "was made for device toy phone, not" in capsys.readouterr().out
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["fbnet_c", "--runtime", "litertt"], "--runtime 'litertt'; did you mean 'litert'?"),
+        (["fbnet_c", "--runtime", "xla", "--threads", "0"], "--threads '0': expected whole numbers from 1 to"),
+        (["fbnet_c", "--runtime", "xla", "--precision", "int8"], "--precision int8: xla has float32 only"),
+        (["fbnet_c", "--runtime", "xla", "--repeats", "1"], "--repeats is 1"),
+        (["no_such_network", "--runtime", "xla"], "no_such_network"),
+    ],
+)
+def test_mistakes_are_one_line(args: list[str], words: str, capsys: Any) -> None:
+    assert command("python -m dnas.bench", BenchConfig, bench.main, args) == 2
+    text = capsys.readouterr().err
+    assert words in text and "Traceback" not in text
