@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -24,9 +24,10 @@ from dnas.arch import Architecture, Defaults
 from dnas.errors import ConfigError
 from dnas.gates import Gates
 from dnas.layers import masks
-from dnas.layers.fused import Member, fusible, in_blocks, mixture
+from dnas.layers.fused import Member, Record, alone, fusible, in_blocks, mixture, numbers_of
 from dnas.layers.op import OpLayer
 from dnas.layers.paths import Weights, chosen, weights_of
+from dnas.layers.switch import switch
 from dnas.ops import LinearOp, Op, Shape
 from dnas.ops.primitives import Conv
 from dnas.slots import Candidate, Slot
@@ -239,9 +240,9 @@ class _SuperBlock:
         if members:
             y, new = mixture(members, params, stats, x, shaped, self.defaults, self.train, momentum)
             parts, new_stats = [y], stats | new
-        alone = {h.label for h in hulls} - {m.label for m in members}
+        others = {h.label for h in hulls} - {m.label for m in members}
         for number, hull in enumerate(hulls):
-            if hull.label in alone:
+            if hull.label in others:
                 y, new = self.run(number, params, stats, x, momentum, weights.masks[number])
                 parts.append(y * shaped[hull.label])
                 new_stats = new_stats | new
@@ -260,8 +261,7 @@ class _SuperBlock:
         hull = self.slot.hulls[number]
         own = stats.get(hull.label, {})
         if not widths and in_blocks(hull.op, self.train, x.dtype):
-            alone = (Member(hull.label, hull.op),)
-            return mixture(alone, params, stats, x, {hull.label: jnp.ones((), x.dtype)}, self.defaults, self.train, momentum)
+            return alone(Member(hull.label, hull.op), params, stats, x, self.defaults, momentum)[:2]
         graph, _, _ = _layer(hull.op, self.defaults)
         layer = nnx.merge(graph, params.get(hull.label, {}), own)
         y = layer(x, self.train, momentum, widths)
@@ -269,14 +269,40 @@ class _SuperBlock:
         return y, {hull.label: nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))} if own else {}
 
     def candidate(
-        self, number: int, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """Candidate ``index`` alone, a member of hull ``number``; channels that it lacks keep their statistics."""
+        self,
+        number: int,
+        index: jax.Array,
+        params: Tree,
+        stats: Tree,
+        x: jax.Array,
+        momentum: jax.Array,
+        record: Record | None = None,
+    ) -> tuple[jax.Array, Tree, Record | None]:
+        """Candidate ``index`` alone, a member of hull ``number``; channels that it lacks keep their statistics.
+
+        Also what it leaves to its backward pass, padded to the slot's longest; ``record``: that of the call before.
+        """
+        hull, longest = self.slot.hulls[number], self.longest_record(x)
+        if self.records(number, x):
+            member = Member(hull.label, hull.op)  # type: ignore[arg-type]
+            y, new, own = alone(member, params, stats, x, self.defaults, momentum, record)
+            return y, new, Record(own.projection, jnp.pad(own.numbers, (0, longest - own.numbers.size)))
+        if hull.varied:
+            y, new = self.run(number, params, stats, x, momentum, masks.hard(self.slot, number, index))
+            new = {label: masks.settled(self.slot, number, index, stats[label], own) for label, own in new.items()}
+        else:
+            y, new = self.run(number, params, stats, x, momentum)
+        nothing = Record(jnp.zeros((y.size // y.shape[-1], y.shape[-1]), y.dtype), jnp.zeros(longest, y.dtype))
+        return y, new, nothing if longest else None
+
+    def records(self, number: int, x: jax.Array) -> bool:
+        """Whether hull ``number`` leaves a record."""
         hull = self.slot.hulls[number]
-        if not hull.varied:
-            return self.run(number, params, stats, x, momentum)
-        y, new = self.run(number, params, stats, x, momentum, masks.hard(self.slot, number, index))
-        return y, {label: masks.settled(self.slot, number, index, stats[label], own) for label, own in new.items()}
+        return not hull.varied and in_blocks(hull.op, self.train, x.dtype)
+
+    def longest_record(self, x: jax.Array) -> int:
+        hulls: Any = [h for i, h in enumerate(self.slot.hulls) if self.records(i, x)]
+        return max((numbers_of(h.op) for h in hulls), default=0)
 
     def sampled(
         self,
@@ -292,48 +318,9 @@ class _SuperBlock:
         for j in range(chosen.shape[0]):
             again = (chosen[:j] == chosen[j]).any() if j else False  # two paths may meet in one candidate
             decay = jnp.where(again, 1, momentum)  # whose statistics move once
-            y, stats = _switch(self, chosen[j], params, stats, x, decay)
+            y, stats = switch(self, chosen[j], params, stats, x, decay)
             total = total + y * jnp.where(again, 0, gates[j]).astype(y.dtype)
         return total, stats
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _switch(
-    block: _SuperBlock, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
-) -> tuple[jax.Array, Tree]:
-    """Candidate ``index`` of ``block``. Saves (index, params, stats, x) and runs it again in the backward pass."""
-
-    def branch(
-        i: int, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        y, new = block.candidate(i, index, params, stats, x, momentum)
-        return y, stats | new
-
-    branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
-    return lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, index, params, stats, x, momentum)
-
-
-def _switch_fwd(block: _SuperBlock, *operands: Any) -> Any:
-    return _switch(block, *operands), operands
-
-
-def _switch_bwd(block: _SuperBlock, operands: Any, cotangents: Any) -> Any:
-    index, params, stats, x, momentum = operands
-
-    def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array, dy: jax.Array) -> Any:
-        label = block.slot.hulls[i].label
-        own = {label: params[label]} if label in params else {}
-        _, pull = jax.vjp(lambda p, x: block.candidate(i, index, p, stats, x, momentum)[0], own, x)
-        dparams, dx = pull(dy)
-        return {**jax.tree.map(jnp.zeros_like, params), **dparams}, dx
-
-    branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
-    dparams, dx = lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, params, stats, x, momentum, cotangents[0])
-    no_index = np.zeros(index.shape, jax.dtypes.float0)
-    return no_index, dparams, jax.tree.map(jnp.zeros_like, stats), dx, jnp.zeros_like(momentum)
-
-
-_switch.defvjp(_switch_fwd, _switch_bwd)
 
 
 def _rolled(

@@ -174,8 +174,11 @@ def test_fifty_other_genotypes_compile_nothing(bench: Bench) -> None:
 def test_the_lowerings_of_the_cpu_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     with jax.enable_x64(True):
         other = Bench("plain_space")
-        wanted = [use(g) for use in (other.soft, other.sampled) for g in GENOTYPES["plain_space"]]
+        first, second = GENOTYPES["plain_space"]
+
+        def found(bench: Bench) -> Any:
+            return [use(g) for use in (bench.soft, bench.sampled) for g in (first, second)] + [bench.two_paths(first, second)]
+
+        wanted = found(other)
         monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-        cpu = Bench("plain_space")
-        got = [use(g) for use in (cpu.soft, cpu.sampled) for g in GENOTYPES["plain_space"]]
-        tiny.assert_close(got, wanted, TOLERANCE)
+        tiny.assert_close(found(Bench("plain_space")), wanted, TOLERANCE)

@@ -22,14 +22,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from dnas.layers.conv import Pads, divisor, per_channel, shift_add, spread, window
+from dnas.layers.blocks import Blocks, Maps, flat, sums
+from dnas.layers.conv import Pads, per_channel, shift_add, spread
 from dnas.layers.norm import activate
-
-BLOCK_BYTES = 2**20  # one wide map of a block; second-level caches have 1 to 2 MiB
-KEEP_CHANNELS = 48  # from this many input channels on, the expansion is kept: its product costs more than its memory traffic
-PIECES = 8  # rows that are summed in registers by the kernel gradient
-
-Maps = Float[Array, "n h w c"]
 
 
 class Spec(NamedTuple):
@@ -43,7 +38,7 @@ class Spec(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Candidates of one kernel size side by side: m = sum of their middle widths."""
+    """Candidates of one kernel size side by side: m = sum of their middle widths, a axis = candidate."""
 
     expand: Float[Array, "c m"]
     expand_scale: Float[Array, " m"]
@@ -52,38 +47,51 @@ class Weights(NamedTuple):
     depthwise_scale: Float[Array, " m"]
     depthwise_bias: Float[Array, " m"]
     project: tuple[Float[Array, "_ o"], ...]
+    project_scale: tuple[Float[Array, " o"], ...]
+    project_bias: tuple[Float[Array, " o"], ...]
+    gates: Float[Array, " a"]
 
 
 class Moments(NamedTuple):
-    """Batch means and biased variances before the two BNs; they carry no gradient."""
+    """Batch means and biased variances before the three BNs; they carry no gradient."""
 
     expand_mean: Float[Array, " m"]
     expand_var: Float[Array, " m"]
     depthwise_mean: Float[Array, " m"]
     depthwise_var: Float[Array, " m"]
+    project_mean: tuple[Float[Array, " o"], ...]
+    project_var: tuple[Float[Array, " o"], ...]
+
+
+class Kept(NamedTuple):
+    """What a forward pass leaves to the backward one: every candidate's projection before its last BN, and the moments."""
+
+    projections: tuple[Float[Array, "pixels o"], ...]
+    moments: Moments
 
 
 def input_moments(x: Maps) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
     """Mean and (biased) covariance of the channels of ``x``, without a gradient: ``blocked`` accounts for them."""
-    flat = _flat(lax.stop_gradient(x))
-    mean = _sums(flat) / flat.shape[0]
-    centred = flat - per_channel(mean, flat)
-    return mean, centred.T @ centred / flat.shape[0]
+    pixels = flat(lax.stop_gradient(x))
+    mean = sums(pixels) / pixels.shape[0]
+    centred = pixels - per_channel(mean, pixels)
+    return mean, centred.T @ centred / pixels.shape[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def blocked(
-    spec: Spec, x: Maps, mean: Float[Array, " c"], cov: Float[Array, "c c"], w: Weights
-) -> tuple[Float[Array, "n p q m*o"], Moments]:
-    """Projections of all candidates side by side, before their last BN, and the batch's moments.
+    spec: Spec, x: Maps, mean: Float[Array, " c"], cov: Float[Array, "c c"], w: Weights, kept: Kept | None = None
+) -> tuple[Float[Array, "n p q o"], Kept]:
+    """sum_i gates[i] * candidate_i(x), and what was kept, which carries no gradient.
 
-    ``mean``, ``cov``: ``input_moments(x)``.
+    ``mean``, ``cov``: ``input_moments(x)``. ``kept``: of an earlier call on the same ``x`` and ``w``, of which only the
+    depthwise convolution is then done again, in the backward pass.
     """
-    return _forward(spec, x, mean, cov, w)[0]
+    return _forward(spec, x, mean, cov, w, kept)[0]
 
 
 class _Folded(NamedTuple):
-    """Both BNs as factors: first activation's input = x kernel + bias; second one's = gain * d + offset."""
+    """The first two BNs as factors: first activation's input = x kernel + bias; second one's = gain * d + offset."""
 
     kernel: jax.Array
     bias: jax.Array
@@ -108,101 +116,169 @@ def _fold(spec: Spec, w: Weights, moments: Moments) -> _Folded:
     )
 
 
-def _forward(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights) -> Any:
-    blocks = _Blocks(spec, x, w)
-    first = Moments(mean @ w.expand, jnp.maximum((w.expand * (cov @ w.expand)).sum(0), 0), *_nothing(w))
-    f = _fold(spec, w, first)
-    keep = x.shape[-1] >= KEEP_CHANNELS
-    pixels = blocks.images * blocks.height * blocks.width
+class _Running(NamedTuple):
+    """Mean and centred second moment of the blocks so far, by Chan et al.'s update (1983)."""
+
+    centre: jax.Array
+    spread: jax.Array
+
+    @classmethod
+    def zero(cls, like: jax.Array) -> _Running:
+        return cls(jnp.zeros_like(like), jnp.zeros_like(like))
+
+    def add(self, i: jax.Array, block: jax.Array) -> _Running:
+        """Block number ``i`` more, of as many pixels as every other."""
+        pixels = block.size // block.shape[-1]
+        own = sums(flat(block)) / pixels
+        centred = lax.optimization_barrier(jnp.square(block - per_channel(own, block)))
+        step, share = own - self.centre, 1 / (i + 1).astype(own.dtype)
+        spread = self.spread + sums(flat(centred)) + step * step * pixels * (1 - share)
+        return _Running(self.centre + step * share, spread)
+
+
+def _forward(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, given: Kept | None) -> Any:
+    blocks = Blocks(x, w.taps, spec.mids, spec.stride, spec.pads)
+    e = d = None
+    kept = given
+    if kept is None:
+        zero = jnp.zeros_like(w.expand_scale)
+        first = Moments(
+            mean @ w.expand, jnp.maximum((w.expand * (cov @ w.expand)).sum(0), 0), zero, jnp.ones_like(zero),
+            w.project_bias, w.project_scale,  # not yet known
+        )  # fmt: skip
+        e, d, found = _convolve(blocks, x, w, _fold(spec, w, first), spec.act, True)
+        count = d.size // d.shape[-1]
+        moments = first._replace(depthwise_mean=found.centre, depthwise_var=found.spread / count)
+        f = _fold(spec, w, moments)
+
+        def project(i: jax.Array, out: Any) -> Any:
+            block = flat(blocks.at(d, i))
+            parts = zip(blocks.split(block), blocks.split(f.gain), blocks.split(f.offset), w.project, out, strict=True)
+            return tuple(
+                blocks.put(all_, activate(own * per_channel(g, own) + per_channel(o, own), spec.act) @ kernel, i)
+                for own, g, o, kernel, all_ in parts
+            )
+
+        start = tuple(lax.empty((count, k.shape[-1]), x.dtype) for k in w.project)
+        projections = lax.fori_loop(0, blocks.count, project, start)
+        last = [_moments(p) for p in projections]  # narrow maps: one pass over all of them is as fast as blocks
+        moments = moments._replace(project_mean=tuple(m for m, _ in last), project_var=tuple(v for _, v in last))
+        kept = Kept(projections, moments)
+    gains = [_outer(spec, w, kept.moments, i)[0] * w.gates[i] for i in range(len(spec.mids))]
+    means = kept.moments.project_mean
+    constants = (b * gate - m * gain for b, gate, m, gain in zip(w.project_bias, w.gates, means, gains, strict=True))
+    y: Any = sum(p * per_channel(gain, p) for p, gain in zip(kept.projections, gains, strict=True))
+    y = y + per_channel(sum(constants, jnp.zeros_like(means[0])), y)
+    return (y.reshape(blocks.batch, blocks.height, blocks.width, -1), kept), (x, mean, cov, w, kept, given, e, d)
+
+
+def _moments(pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance of every column."""
+    mean = sums(pixels) / pixels.shape[0]
+    return mean, sums(lax.optimization_barrier(jnp.square(pixels - per_channel(mean, pixels)))) / pixels.shape[0]
+
+
+def _outer(spec: Spec, w: Weights, moments: Moments, i: int) -> tuple[jax.Array, jax.Array]:
+    """Factor of candidate ``i``'s last BN, and 1 / its standard deviation."""
+    inverse = lax.rsqrt(moments.project_var[i] + spec.eps)
+    return inverse * w.project_scale[i], inverse
+
+
+def _convolve(
+    blocks: Blocks, x: Maps, w: Weights, f: _Folded, act: str, measure: bool
+) -> tuple[jax.Array, jax.Array, _Running]:
+    """(expansions, empty unless they are kept; depthwise outputs; and, if asked for, the moments of these)"""
 
     def convolve(i: jax.Array, carry: Any) -> Any:
-        """Depthwise outputs, and their mean and centred second moment by Chan et al.'s update (1983)."""
-        kept, outer, centre, spread_ = carry
-        e = blocks.expand(blocks.at(x, i), f)
-        a = blocks.padded(activate(e + per_channel(f.bias, e), spec.act))
-        d = lax.optimization_barrier(shift_add(a, w.taps, spec.stride))  # else each of its readers computes it
-        own = _sums(_flat(d)) / pixels
-        centred = lax.optimization_barrier(jnp.square(d - per_channel(own, d)))
-        step, share = own - centre, 1 / (i + 1).astype(own.dtype)
-        spread_ = spread_ + _sums(_flat(centred)) + step * step * pixels * (1 - share)
-        return (blocks.put(kept, e, i) if keep else kept), blocks.put(outer, d, i), centre + step * share, spread_
+        e_kept, d_kept, found = carry
+        e = blocks.at(flat(x), i) @ f.kernel
+        a = blocks.padded(activate(e + per_channel(f.bias, e), act))
+        d = lax.optimization_barrier(shift_add(a, w.taps, blocks.stride))  # else, or flat, each of its readers computes it
+        e_kept = blocks.put(e_kept, e, i) if blocks.keep else e_kept
+        return e_kept, blocks.put(d_kept, d, i), found.add(i, d) if measure else found
 
-    zero = jnp.zeros_like(w.expand_scale)
-    kept = blocks.empty(*x.shape[1:3]) if keep else jnp.zeros(())
-    kept, d, centre, spread_ = lax.fori_loop(0, blocks.count, convolve, (kept, blocks.empty(), zero, zero))
-    moments = first._replace(depthwise_mean=centre, depthwise_var=spread_ / (pixels * blocks.count))
-    f = _fold(spec, w, moments)
-
-    def project(i: jax.Array, out: jax.Array) -> jax.Array:
-        block = blocks.at(d, i)
-        parts = [
-            _flat(activate(b * per_channel(g, b) + per_channel(o, b), spec.act)) @ kernel
-            for b, g, o, kernel in zip(
-                blocks.split(block), blocks.split(f.gain), blocks.split(f.offset), w.project, strict=True
-            )
-        ]
-        return blocks.put(out, jnp.concatenate(parts, -1).reshape(*block.shape[:-1], -1), i)
-
-    out = lax.empty((*d.shape[:-1], sum(k.shape[-1] for k in w.project)), x.dtype)
-    out = lax.fori_loop(0, blocks.count, project, out)
-    return (out, moments), (x, mean, cov, w, d, kept, moments)
-
-
-def _nothing(w: Weights) -> tuple[jax.Array, jax.Array]:
-    return jnp.zeros_like(w.expand_scale), jnp.ones_like(w.expand_scale)
+    d = lax.empty((blocks.batch, blocks.height, blocks.width, blocks.wide), x.dtype)
+    e = lax.empty((x.size // x.shape[-1], blocks.wide), x.dtype) if blocks.keep else jnp.zeros(())
+    return lax.fori_loop(0, blocks.count, convolve, (e, d, _Running.zero(w.expand_scale)))
 
 
 def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
-    x, mean, cov, w, d, kept, moments = saved
-    dout = cotangents[0]
-    blocks = _Blocks(spec, x, w)
+    x, mean, cov, w, kept, given, e_all, d_all = saved
+    dy, moments, projections = flat(cotangents[0]), kept.moments, kept.projections
+    blocks = Blocks(x, w.taps, spec.mids, spec.stride, spec.pads)
     f = _fold(spec, w, moments)
-    keep = x.shape[-1] >= KEEP_CHANNELS
-    inner, outer = (m.size // m.shape[-1] for m in (x, d))
-    widths = [kernel.shape[-1] for kernel in w.project]
+    if d_all is None:
+        e_all, d_all, _ = _convolve(blocks, x, w, f, spec.act, False)
+    pixels = flat(x)
+    inner, outer = pixels.shape[0], dy.shape[0]
     zero, k = jnp.zeros_like(w.expand_scale), blocks.k
+    gains, inverses = zip(*(_outer(spec, w, moments, i) for i in range(len(spec.mids))), strict=True)
 
-    def second(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    total_dy, raw = sums(dy), [sums(lax.optimization_barrier(dy * p)) for p in projections]
+    # sums of dy times each normalised projection; the gradients of the last BNs and of the gates follow
+    products = [(r - m * total_dy) * s for r, m, s in zip(raw, moments.project_mean, inverses, strict=True)]
+    dgates = jnp.stack([
+        (scale * product + bias * total_dy).sum()
+        for scale, bias, product in zip(w.project_scale, w.project_bias, products, strict=True)
+    ])  # fmt: skip
+    pulls = []  # gradient of a projection = dy * gain - projection * slope - offset
+    for gain, inverse, product, m, gate in zip(gains, inverses, products, moments.project_mean, w.gates, strict=True):
+        slope = gate * gain * inverse * product / outer
+        pulls.append((gate * gain, slope, gate * gain * total_dy / outer - m * slope))
+
+    def of_projections(i: jax.Array) -> list[jax.Array]:
+        own = blocks.at(dy, i)
+        parts = [blocks.at(p, i) for p in projections]
+        return [
+            lax.optimization_barrier(own * per_channel(gain, own) - part * per_channel(slope, part) - per_channel(offset, part))
+            for part, (gain, slope, offset) in zip(parts, pulls, strict=True)
+        ]
+
+    def second(i: jax.Array, grads: list[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(centred depthwise output, second activation, gradient at that activation's input)"""
-        block = blocks.at(d, i)
-        grads = lax.split(blocks.at(dout, i), widths, axis=-1)
-        db = jnp.concatenate([_flat(g) @ kernel.T for g, kernel in zip(grads, w.project, strict=True)], -1)
+        block = flat(blocks.at(d_all, i))
+        db = jnp.concatenate([g @ kernel.T for g, kernel in zip(grads, w.project, strict=True)], -1)
         z = block * per_channel(f.gain, block) + per_channel(f.offset, block)
         b, pull = jax.vjp(lambda z: activate(z, spec.act), z)
-        return block - per_channel(moments.depthwise_mean, block), b, pull(db.reshape(block.shape))[0]
+        return block - per_channel(moments.depthwise_mean, block), b, pull(db)[0]
 
     def gather(i: jax.Array, carry: Any) -> Any:
-        dz_kept, total, product, projections = carry
-        centred, b, dz = second(i)
+        dz_kept, total, product, dproject = carry
+        grads = of_projections(i)
+        centred, b, dz = second(i, grads)
         dz = lax.optimization_barrier(dz)
-        grads = lax.split(blocks.at(dout, i), widths, axis=-1)
-        projections = tuple(p + _flat(own).T @ _flat(g) for p, own, g in zip(projections, blocks.split(b), grads, strict=True))
-        dz_kept = blocks.put(dz_kept, dz, i) if keep else dz_kept
-        return dz_kept, total + _sums(_flat(dz)), product + _sums(_flat(lax.optimization_barrier(dz * centred))), projections
+        dproject = tuple(p + own.T @ g for p, own, g in zip(dproject, blocks.split(b), grads, strict=True))
+        dz_kept = blocks.put(dz_kept, dz, i) if blocks.keep else dz_kept
+        return dz_kept, total + sums(dz), product + sums(lax.optimization_barrier(dz * centred)), dproject
 
-    start = (blocks.empty() if keep else jnp.zeros(()), zero, zero, tuple(jnp.zeros_like(k) for k in w.project))
+    start = (
+        lax.empty((outer, blocks.wide), x.dtype) if blocks.keep else jnp.zeros(()),
+        zero,
+        zero,
+        tuple(jnp.zeros_like(p) for p in w.project),
+    )
     dz_kept, dbias, product, dproject = lax.fori_loop(0, blocks.count, gather, start)
     dscale = product * f.depthwise_inverse
+    slope = f.depthwise_inverse * dscale / outer
 
     def scatter(i: jax.Array, carry: Any) -> Any:
         dx, cross, total, taps = carry
-        if keep:
-            block, dz = blocks.at(d, i), blocks.at(dz_kept, i)
+        if blocks.keep:
+            block, dz = flat(blocks.at(d_all, i)), blocks.at(dz_kept, i)
             centred = block - per_channel(moments.depthwise_mean, block)
         else:
-            centred, _, dz = second(i)
-        slope = f.depthwise_inverse * dscale / outer
+            centred, _, dz = second(i, of_projections(i))
         dd = per_channel(f.gain, dz) * (dz - per_channel(dbias / outer, dz) - centred * per_channel(slope, dz))
-        dd = lax.optimization_barrier(spread(dd, k, spec.stride, spec.pads, blocks.size))
-        own = blocks.at(x, i)
-        e = blocks.at(kept, i) if keep else blocks.expand(own, f)
+        dd = lax.optimization_barrier(spread(blocks.maps(dd), k, spec.stride, spec.pads, blocks.size))
+        own = blocks.at(pixels, i)
+        e = blocks.at(e_all, i) if blocks.keep else own @ f.kernel
         a, pull = jax.vjp(lambda z: activate(z, spec.act), e + per_channel(f.bias, e))
         taps = blocks.add_taps(taps, blocks.padded(a), dd)
-        dz = _flat(lax.optimization_barrier(pull(shift_add(dd, w.taps[::-1, ::-1], 1))[0]))
-        dx = blocks.put(dx, (dz @ f.kernel.T).reshape(own.shape), i)
-        return dx, cross + _flat(own).T @ dz, total + _sums(dz), taps
+        da = flat(shift_add(dd, w.taps[::-1, ::-1], 1))
+        dz = lax.optimization_barrier(pull(da)[0])
+        return blocks.put(dx, dz @ f.kernel.T, i), cross + own.T @ dz, total + sums(dz), taps
 
-    start = (lax.empty(x.shape, x.dtype), jnp.zeros_like(w.expand), zero, (zero,) * (k * k))
+    start = (lax.empty(pixels.shape, x.dtype), jnp.zeros_like(w.expand), zero, (zero,) * (k * k))
     dx, cross, total, taps = lax.fori_loop(0, blocks.count, scatter, start)
     # from here on the matrices are [c, m] or smaller
     scale = f.inverse * ((w.expand * cross).sum(0) - moments.expand_mean * total)
@@ -211,75 +287,12 @@ def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
     dexpand = per_channel(gain, cross) * (cross - mean[:, None] * total[None] - (cov @ w.expand) * per_channel(slope, cross))
     inward = (w.expand * per_channel(gain * slope / inner, w.expand)) @ w.expand.T
     offset = w.expand @ (gain * total / inner) - mean @ inward
-    dx = dx - (_flat(x) @ inward).reshape(x.shape) - per_channel(offset, x)
-    dw = Weights(dexpand, scale, total, jnp.stack(taps).reshape(w.taps.shape), dscale, dbias, dproject)
-    return dx, jnp.zeros_like(mean), jnp.zeros_like(cov), dw
+    dx = (dx - pixels @ inward - per_channel(offset, pixels)).reshape(x.shape)
+    dw = Weights(
+        dexpand, scale, total, jnp.stack(taps).reshape(w.taps.shape), dscale, dbias, dproject,
+        tuple(gate * p for gate, p in zip(w.gates, products, strict=True)), tuple(gate * total_dy for gate in w.gates), dgates,
+    )  # fmt: skip
+    return dx, jnp.zeros_like(mean), jnp.zeros_like(cov), dw, jax.tree.map(jnp.zeros_like, given)
 
 
 blocked.defvjp(_forward, _backward)
-
-
-class _Blocks:
-    """How the batch is cut, and what one block goes through."""
-
-    def __init__(self, spec: Spec, x: Maps, w: Weights):
-        n, h, width, _ = x.shape
-        self.k = k = w.taps.shape[0]
-        self.spec, self.wide, self.dtype = spec, w.taps.shape[-1], x.dtype
-        self.size = (h, width)
-        self.height, self.width = ((s + sum(p) - k) // spec.stride + 1 for s, p in zip(self.size, spec.pads, strict=True))
-        self.images = divisor(n, BLOCK_BYTES // (h * width * self.wide * x.dtype.itemsize))
-        self.count = n // self.images
-        self.batch = n
-
-    def at(self, maps: Maps, i: jax.Array) -> Maps:
-        return lax.dynamic_slice_in_dim(maps, i * self.images, self.images, 0)
-
-    def put(self, maps: Maps, block: Maps, i: jax.Array) -> Maps:
-        return lax.dynamic_update_slice_in_dim(maps, block, i * self.images, 0)
-
-    def empty(self, *size: int) -> Maps:
-        """A wide map of the whole batch, to be filled."""
-        return lax.empty((self.batch, *(size or (self.height, self.width)), self.wide), self.dtype)
-
-    def split(self, values: jax.Array) -> list[jax.Array]:
-        """The channels of each candidate."""
-        return lax.split(values, self.spec.mids, axis=values.ndim - 1)  # type: ignore[return-value]
-
-    def expand(self, own: Maps, f: _Folded) -> Maps:
-        return (_flat(own) @ f.kernel).reshape(*own.shape[:-1], -1)
-
-    def padded(self, a: Maps) -> Maps:
-        return lax.optimization_barrier(jnp.pad(a, ((0, 0), *self.spec.pads, (0, 0))))
-
-    def add_taps(self, sums: tuple[jax.Array, ...], a: Maps, dd: Maps) -> tuple[jax.Array, ...]:
-        """``sums`` plus the gradient of the depthwise kernel, tap by tap; strips of products are added up in registers.
-
-        ``dd`` is read where ``spread`` put it: a map of its own would be computed again by every tap.
-        """
-        (top, _), (left, _) = self.spec.pads
-        stride = self.spec.stride
-        per_image = divisor(self.images, PIECES)
-        per_row = divisor(self.height, PIECES // per_image)
-        images, rows = self.images // per_image, self.height // per_row
-        strips = [
-            [m[n * images : (n + 1) * images, stride * r * rows :] for m in (a, dd)]
-            for n in range(per_image)
-            for r in range(per_row)
-        ]
-
-        def tap(i: int, j: int) -> jax.Array:
-            size = (rows, self.width, stride)
-            products = (window(x, i, j, *size) * window(dy, self.k - 1 - top, self.k - 1 - left, *size) for x, dy in strips)
-            return _sums(_flat(lax.optimization_barrier(sum(products))))
-
-        return tuple(total + tap(*divmod(t, self.k)) for t, total in enumerate(sums))
-
-
-def _flat(maps: jax.Array) -> jax.Array:
-    return maps.reshape(-1, maps.shape[-1])
-
-
-def _sums(flat: Float[Array, "pixels c"]) -> Float[Array, " c"]:
-    """Sums over pixels as a matrix product, which XLA:CPU does at full speed; its column sums are several times slower."""
-    return (jnp.ones((1, flat.shape[0]), flat.dtype) @ flat)[0]

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dnas.arch import Defaults
-from dnas.layers.blocked import Spec, Weights, blocked, input_moments
+from dnas.layers.blocked import Kept, Moments, Spec, Weights, blocked, input_moments
 from dnas.layers.conv import Pads, conv, padding_of, per_channel, shuffle
 from dnas.layers.norm import batch_norm, moved
 from dnas.ops import InvertedResidualOp, Op
@@ -57,17 +58,57 @@ def mixture(
 ) -> tuple[Float[Array, "n p q o"], Tree]:
     """sum_i gates[i] * candidate_i(x), and the new statistics {label: {primitive: {mean, var}}}.
 
-    ``members``: from ``fusible``, or one alone. ``gates``: per label, broadcastable to the output (shape [] or [n, 1, 1, 1]).
+    ``members``: from ``fusible``. ``gates``: per label, broadcastable to the output (shape [] or [n, 1, 1, 1]).
     """
     run = _Run(params, stats, x, defaults, train, momentum)
-    chosen = [m for m in members if in_blocks(m.op, train, x.dtype)]
-    projected = run.plain([m for m in members if m not in chosen]) + run.blocked(chosen)
-    order = [m for m, _ in projected]
-    wide = run.biased(order, "project", jnp.concatenate([y for _, y in projected], axis=-1))
-    separate = lax.split(run.norm(order, "project_bn", wide, None), [m.op.out for m in order], axis=-1)
-    total = sum(y * gates[m.label] for m, y in zip(order, separate, strict=True))
-    residual = [gates[m.label] for m in order if m.op.residual]
-    return (total + x * sum(residual) if residual else total), run.new  # type: ignore[return-value]
+    shared = all(g.size == 1 for g in gates.values())  # by all images
+    chosen = [m for m in members if shared and in_blocks(m.op, train, x.dtype)]
+    mean, cov = input_moments(x) if chosen else (None, None)
+    parts = [run.blocked(group, mean, cov, gates)[0] for group in _by_kernel(chosen)]
+    if rest := [m for m in members if m not in chosen]:
+        order, projected = zip(*run.plain(rest), strict=True)
+        wide = run.biased(order, "project", jnp.concatenate(projected, axis=-1))
+        separate = lax.split(run.norm(order, "project_bn", wide, None), [m.op.out for m in order], axis=-1)
+        parts += [y * gates[m.label] for m, y in zip(order, separate, strict=True)]
+    residual = [gates[m.label] for m in members if m.op.residual]
+    return sum(parts) + x * sum(residual) if residual else sum(parts), run.new  # type: ignore[return-value]
+
+
+class Record(NamedTuple):
+    """What one candidate leaves to its backward pass, so that most of it need not run again: ``Kept``, and numbers in a row."""
+
+    projection: Float[Array, "pixels o"]
+    numbers: Float[Array, " _"]
+
+
+def alone(
+    member: Member,
+    params: Tree,
+    stats: Tree,
+    x: Float[Array, "n h w c"],
+    defaults: Defaults,
+    momentum: float | jax.Array,
+    record: Record | None = None,
+) -> tuple[Float[Array, "n p q o"], Tree, Record]:
+    """A candidate that runs ``in_blocks``, its new statistics, and its record; ``record``: that of the same call before."""
+    run, op = _Run(params, stats, x, defaults, True, momentum), member.op
+    like = Moments(*(jnp.zeros(op.mid, x.dtype),) * 4, *((jnp.zeros(op.out, x.dtype),),) * 2)
+    parts: list[Any] = [jnp.zeros(op.in_, x.dtype), jnp.zeros((op.in_, op.in_), x.dtype), like]
+    flat, restore = ravel_pytree(parts)
+    if record is None:
+        mean, cov = input_moments(x)
+        kept = None
+    else:
+        mean, cov, moments = restore(record.numbers[: flat.size])
+        kept = Kept((record.projection,), moments)
+    y, kept = run.blocked([member], mean, cov, {member.label: jnp.ones((), x.dtype)}, kept)
+    record = Record(kept.projections[0], ravel_pytree([mean, cov, kept.moments])[0])
+    return (y + x if op.residual else y), run.new, record
+
+
+def numbers_of(op: InvertedResidualOp) -> int:
+    """Length of a record's ``numbers``."""
+    return op.in_ * (op.in_ + 1) + 4 * op.mid + 2 * op.out
 
 
 def _simple(op: Op) -> TypeGuard[InvertedResidualOp]:
@@ -124,32 +165,34 @@ class _Run:
             inner |= zip((m.label for m in group), lax.split(wide, [m.op.mid for m in group], axis=-1), strict=True)
         return inner
 
-    def blocked(self, members: Sequence[Member]) -> list[tuple[Member, jax.Array]]:
-        """The same by blocks of images. A grouped 1x1 is one with zeros, a shuffle an order of the expansion's columns."""
-        mean, cov = input_moments(self.x) if members else (None, None)
-        found: list[tuple[Member, jax.Array]] = []
-        for group in _by_kernel(members):
-            op = group[0].op
-            own = (np.arange(m.op.mid).reshape(m.op.shuffle, -1).T.ravel() for m in group)
-            order = np.concatenate([start + columns for start, columns in zip(_starts(group), own, strict=True)])
-            kernels = [_dense(self.params[m.label]["expand"]["kernel"][0, 0], m.op.expand_groups) for m in group]
-            weights = Weights(
-                jnp.concatenate(kernels, axis=-1)[:, order],
-                self.side_by_side(group, "expand_bn", "scale")[order],
-                self.side_by_side(group, "expand_bn", "bias")[order],
-                self.side_by_side(group, "depthwise", "kernel")[:, :, 0],
-                self.side_by_side(group, "depthwise_bn", "scale"),
-                self.side_by_side(group, "depthwise_bn", "bias"),
-                tuple(_dense(self.params[m.label]["project"]["kernel"][0, 0], m.op.project_groups) for m in group),
-            )
-            spec = Spec(tuple(m.op.mid for m in group), op.act, op.stride, self.pads(op), self.defaults.bn_eps)
-            weights = jax.tree.map(lambda v: v.astype(self.x.dtype), weights)
-            out, moments = blocked(spec, self.x, mean, cov, weights)
-            back = np.argsort(order)
-            self.move(group, "expand", moments.expand_mean[back], moments.expand_var[back])
-            self.move(group, "depthwise", moments.depthwise_mean, moments.depthwise_var)
-            found += zip(group, lax.split(out, [m.op.out for m in group], axis=-1), strict=True)
-        return found
+    def blocked(
+        self, group: Sequence[Member], mean: Any, cov: Any, gates: dict[str, jax.Array], kept: Kept | None = None
+    ) -> tuple[jax.Array, Kept]:
+        """Weighted sum of ``group``, members of one kernel size, by blocks of images. A grouped 1x1 is one with zeros, a
+        shuffle an order of the expansion's columns."""
+        op, dtype = group[0].op, self.x.dtype
+        own = (np.arange(m.op.mid).reshape(m.op.shuffle, -1).T.ravel() for m in group)
+        order = np.concatenate([start + columns for start, columns in zip(_starts(group), own, strict=True)])
+        kernels = [_dense(self.params[m.label]["expand"]["kernel"][0, 0], m.op.expand_groups) for m in group]
+        weights = Weights(
+            jnp.concatenate(kernels, axis=-1)[:, order],
+            self.side_by_side(group, "expand_bn", "scale")[order],
+            self.side_by_side(group, "expand_bn", "bias")[order],
+            self.side_by_side(group, "depthwise", "kernel")[:, :, 0],
+            self.side_by_side(group, "depthwise_bn", "scale"),
+            self.side_by_side(group, "depthwise_bn", "bias"),
+            tuple(_dense(self.params[m.label]["project"]["kernel"][0, 0], m.op.project_groups) for m in group),
+            tuple(self.params[m.label]["project_bn"]["scale"] for m in group),
+            tuple(self.params[m.label]["project_bn"]["bias"] for m in group),
+            jnp.stack([gates[m.label].reshape(()) for m in group]),
+        )
+        spec = Spec(tuple(m.op.mid for m in group), op.act, op.stride, self.pads(op), self.defaults.bn_eps)
+        y, kept = blocked(spec, self.x, mean, cov, jax.tree.map(lambda v: v.astype(dtype), weights), kept)
+        back, moments = np.argsort(order), kept.moments
+        self.move(group, "expand", moments.expand_mean[back], moments.expand_var[back])
+        self.move(group, "depthwise", moments.depthwise_mean, moments.depthwise_var)
+        self.move(group, "project", jnp.concatenate(moments.project_mean), jnp.concatenate(moments.project_var))
+        return y, kept
 
     def move(self, group: Sequence[Member], name: str, mean: jax.Array, var: jax.Array) -> None:
         """Running statistics after the batch's; a convolution's bias moves the mean and nothing else."""

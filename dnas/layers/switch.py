@@ -1,0 +1,81 @@
+"""One candidate of a super-block by its index: only it runs, forward and backward, and it alone takes memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dnas.layers.fused import Record
+from dnas.slots import Slot
+
+Tree = dict[str, Any]
+
+
+class Block(Protocol):
+    """A super-block, hashable."""
+
+    @property
+    def slot(self) -> Slot: ...
+
+    def candidate(
+        self,
+        number: int,
+        index: jax.Array,
+        params: Tree,
+        stats: Tree,
+        x: jax.Array,
+        momentum: Any,
+        record: Record | None = None,
+    ) -> tuple[jax.Array, Tree, Record | None]: ...
+
+    def records(self, number: int, x: jax.Array) -> bool: ...
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def switch(
+    block: Block, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
+) -> tuple[jax.Array, Tree]:
+    """Candidate ``index`` of ``block``. Saves (params, stats, x) and the candidate's record for the backward pass."""
+    return _recorded(block, index, params, stats, x, momentum)[:2]
+
+
+def _recorded(
+    block: Block, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
+) -> tuple[jax.Array, Tree, Record | None]:
+    def branch(i: int, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array) -> Any:
+        y, new, record = block.candidate(i, index, params, stats, x, momentum)
+        return y, stats | new, record
+
+    branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
+    return lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, index, params, stats, x, momentum)
+
+
+def _switch_fwd(block: Block, *operands: Any) -> Any:
+    y, new, record = _recorded(block, *operands)
+    return (y, new), (operands, record)
+
+
+def _switch_bwd(block: Block, saved: Any, cotangents: Any) -> Any:
+    (index, params, stats, x, momentum), record = saved
+
+    def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array, record: Any, dy: jax.Array) -> Any:
+        label = block.slot.hulls[i].label
+        own = {label: params[label]} if label in params else {}
+        record = record if block.records(i, x) else None
+        _, pull = jax.vjp(lambda p, x: block.candidate(i, index, p, stats, x, momentum, record)[0], own, x)
+        dparams, dx = pull(dy)
+        return {**jax.tree.map(jnp.zeros_like, params), **dparams}, dx
+
+    branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
+    operands = params, stats, x, momentum, record, cotangents[0]
+    dparams, dx = lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, *operands)
+    no_index = np.zeros(index.shape, jax.dtypes.float0)
+    return no_index, dparams, jax.tree.map(jnp.zeros_like, stats), dx, jnp.zeros_like(momentum)
+
+
+switch.defvjp(_switch_fwd, _switch_bwd)
