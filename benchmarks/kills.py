@@ -10,6 +10,7 @@ folder, and the checksums of all figures in its checkpoints. Results: benchmarks
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -95,7 +96,11 @@ def finished(folder: Path, words: list[str]) -> float:
 
 def checkpoints(run: Path) -> list[Path]:
     """Folders of checkpoints, and what is being written, below ``run``."""
-    return [p for c in run.glob("**/checkpoint") for p in c.iterdir() if p.is_dir()]
+    found: list[Path] = []
+    for folder in (run / "checkpoint", *run.glob("*ms/checkpoint")):
+        with contextlib.suppress(FileNotFoundError):  # not there yet; files come and go while the run runs
+            found += folder.iterdir()
+    return found
 
 
 def steps_done(run: Path) -> int:
