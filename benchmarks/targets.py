@@ -6,13 +6,14 @@
 Reported for each search: expected latency under softmax(theta) at its end, and latency of the derived network, both relative to
 the target. Nothing is trained after the search (``train_epochs=0``): accuracy is not the question here. Targets lie at equal
 distances inside the range that networks of the space can have, on the table ``samsung_s8.json``. Results are written to
-benchmarks/results/targets.json after every target; a target that is there is not run again (delete the entry to do so), and a
-search that was interrupted continues where its run folder stands.
+benchmarks/results/targets.json after every search, seed by seed; a search that is there is not run again, and one that was
+interrupted continues where its run folder stands.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -23,8 +24,13 @@ import tyro
 
 import dnas
 from benchmarks.machine import machine
+from dnas.config import SearchConfig
 from dnas.data import load, split
 from dnas.errors import DnasError
+from dnas.runs import Journal
+from dnas.search import SearchResult, Setup, prepare
+from dnas.search.console import Console
+from dnas.search.finish import finish
 from dnas.space import load_space
 
 RESULT = Path(__file__).parent / "results" / "targets.json"
@@ -75,54 +81,65 @@ def epochs(options: Options) -> int:
     return max(round(options.steps / (weights + 0.7 * theta)), 2)
 
 
-def searched(options: Options, target_ms: float) -> dict[str, Any]:
-    """The searches for one target, continued where they stand."""
+def searched(options: Options, target_ms: float, seed: int, like: Setup | None) -> tuple[dict[str, Any], Setup]:
+    """One search, continued where it stands; ``like``: one before, whose compiled programs it shares."""
     given: dict[str, Any] = {"epochs": epochs(options), "train_epochs": 0}
-    given |= {k: getattr(options, k) for k in ("batch_size", "method", "derive_samples")}
-    folder = Path(options.runs) / f"{options.space}-{options.method}-{given['epochs']}-{target_ms:g}"
-    start, begun = time.perf_counter(), (folder / "config.json").exists()
-    if begun:
-        result = dnas.search.resume(folder)
-    else:
-        more: dict[str, Any] = {"target_ms": target_ms, "seeds": options.seeds, "out": folder, "devices": 1}
-        result = dnas.search.run(options.space, TABLE, options.data, **more, **given)
-    rows = []
-    for found in result.results:
-        figures = found.figures()
-        steps = found.architecture.provenance["step"]
-        rows.append({k: figures[k] for k in KEPT} | {"steps": steps, "proven": found.derivation.get("proven")})
-    return {
-        "space": options.space, "data": found.architecture.metrics["accuracy"]["data"], "target_ms": target_ms, **given,
-        "table": TABLE, "table_sha256": found.latency.table.sha256, "space_sha256": found.space.fingerprint,
-        "dnas": dnas.__version__, "wall_s": None if begun else round(time.perf_counter() - start, 1), "machine": machine(),
-        "seeds": rows,
+    given |= {k: getattr(options, k) for k in ("space", "data", "batch_size", "method", "derive_samples")}
+    config = SearchConfig(lut=TABLE, target_ms=target_ms, seed=seed, devices=1, **given)
+    dataset, space = load(config.data), load_space(config.space)
+    setup = dataclasses.replace(prepare(config, space, dnas.LatencyTable.load(TABLE), dataset), like=like)
+    folder = Path(options.runs) / f"{options.space}-{options.method}-{config.epochs}-{target_ms:g}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.process_time()
+    found = finish(setup, Journal.resume(folder, config.checkpoint_s), Console(False))
+    assert isinstance(found, SearchResult)
+    figures = found.figures()
+    row = {
+        **given, "data": dataset.name, "target_ms": target_ms, **{k: figures[k] for k in KEPT},
+        "steps": found.architecture.provenance["step"], "proven": found.derivation.get("proven"),
+        "cpu_s": round(time.process_time() - start, 1), "table": TABLE, "table_sha256": found.latency.table.sha256,
+        "space_sha256": found.space.fingerprint, "dnas": dnas.__version__,
     }  # fmt: skip
+    return row, setup
 
 
-def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The two claims, over all searches of each space and method."""
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for entry in entries:
-        off = [(r["expected_ms"] / entry["target_ms"] - 1, r["latency_ms"] / entry["target_ms"] - 1) for r in entry["seeds"]]
-        groups.setdefault(f"{entry['space']}, {entry['method']}, {entry['epochs']} epochs", []).extend(off)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(f"{row['space']}, {row['method']}, {row['epochs']} epochs", []).append(row)
     return {
         name: {
-            "searches": len(off), "expected_off_largest": max(abs(e) for e, _ in off),
-            "expected_within_2_percent": sum(abs(e) <= 0.02 for e, _ in off),
-            "derived_off_range": [min(d for _, d in off), max(d for _, d in off)],
-            "derived_above_target": sum(d > 0 for _, d in off),
-        } for name, off in groups.items()
+            "searches": len(found), "targets": len({r["target_ms"] for r in found}), "seeds": len({r["seed"] for r in found}),
+            "expected_off_largest": max(abs(r["expected_ms"] / r["target_ms"] - 1) for r in found),
+            "expected_within_2_percent": sum(abs(r["expected_ms"] / r["target_ms"] - 1) <= 0.02 for r in found),
+            "derived_off_range": [f(r["latency_ms"] / r["target_ms"] - 1 for r in found) for f in (min, max)],
+            "derived_above_target": sum(r["latency_ms"] > r["target_ms"] for r in found),
+        } for name, found in groups.items()
     }  # fmt: skip
 
 
 def main(options: Options) -> None:
-    body: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"entries": []}
-    for target_ms in wanted(options):
-        asked = (options.space, options.method, epochs(options), target_ms)
-        if all(asked != (e["space"], e["method"], e["epochs"], e["target_ms"]) for e in body["entries"]):
-            body["entries"].append(searched(options, target_ms))
-            body["summary"] = summary(body["entries"])
-            RESULT.write_text(json.dumps(body, indent=1) + "\n")
+    body: dict[str, Any] = {"command": "python -m benchmarks.targets", "machine": machine(), "summary": {}, "searches": []}
+    if RESULT.exists():
+        body = json.loads(RESULT.read_text())
+    like: Setup | None = None
+    for seed, target_ms in itertools.product(range(options.seeds), wanted(options)):
+        asked = {
+            "space": options.space,
+            "method": options.method,
+            "epochs": epochs(options),
+            "target_ms": target_ms,
+            "seed": seed,
+        }
+        if any(all(row[k] == v for k, v in asked.items()) for row in body["searches"]):
+            continue
+        row, setup = searched(options, target_ms, seed, like)
+        like = like or setup
+        body["searches"].append(row)
+        body["summary"] = summary(body["searches"])
+        RESULT.write_text(json.dumps(body, indent=1) + "\n")
+        print({k: row[k] for k in ("target_ms", "seed", "expected_ms", "latency_ms", "cpu_s")}, flush=True)
     print(json.dumps(body["summary"], indent=1))
 
 
