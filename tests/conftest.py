@@ -27,6 +27,15 @@ def pytest_configure(config):
 
 
 @pytest.fixture
+def no_pictures(monkeypatch):
+    """For whole runs, whose figures take longer than their searches (fixtures of a module still draw theirs)."""
+    from dnas.search import finish
+
+    for name in ("_picture", "_report"):
+        monkeypatch.setattr(finish, name, lambda *_: None)
+
+
+@pytest.fixture
 def in_tmp(tmp_path, monkeypatch):
     """Run a test in a folder of its own."""
     monkeypatch.chdir(tmp_path)

@@ -24,6 +24,7 @@ from dnas.search.family import begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.schedule import Schedule
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 SPACE = tiny.template_space()
 LUT = tiny.table_for(SPACE)
 LOW, HIGH = SPACE.latency_range(LUT)
@@ -36,16 +37,11 @@ def family_run(out: Path, **more: Any) -> Any:
     return run(SPACE, LUT, images(), target_ms=TARGETS, out=out, **{**OPTIONS, "train_epochs": 1, **more})
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than the searches; the family of the fixture has them."""
-    for name in ("_picture", "_report"):
-        monkeypatch.setattr(finish, name, lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> FamilyResult:
-    result = family_run(tmp_path_factory.mktemp("family") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "_report", lambda *_: None)
+        result = family_run(tmp_path_factory.mktemp("family") / "run")
     assert isinstance(result, FamilyResult)
     return result
 
@@ -134,6 +130,7 @@ def test_a_family_interrupted_anywhere_resumes_to_the_same_bytes(
         assert (tmp_path / "cut" / name).read_bytes() == (found.folder / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_new_target_on_the_weights_of_a_run_moves_theta_alone(found: FamilyResult, tmp_path: Path) -> None:
     """Everything but the target is as in that run; the architecture has its epochs after the warm-up, the weights none."""
     assert found.folder

@@ -15,6 +15,7 @@ from dnas.config import SearchConfig
 from dnas.errors import ConfigError, DnasError, Interrupted, NotFiniteError, RunError
 from dnas.search import SearchResult, __main__, resume, run
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 TEST_IMAGES = 19  # a fifth of 96, the rest of each class rounded
 OPTIONS = {"epochs": 3, "batch_size": 8, "train_epochs": 2, "warm_up": 0.34, "devices": 1}
 
