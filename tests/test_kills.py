@@ -28,7 +28,7 @@ def test_what_differs_is_found(tmp_path: Path) -> None:
     from dnas.runs import Journal
 
     for name, figure, text in (("a", 1.0, "x"), ("b", 2.0, "y")):
-        journal = Journal(tmp_path / name)
+        journal = Journal.create(str(tmp_path / name), "", 1.0)
         journal.record({"phase": "search", "epoch": 1})
         journal.save("search", 1, 0, 5, {"w": np.float32(figure)}, {})
         (tmp_path / name / "architecture.json").write_text(text)

@@ -99,10 +99,10 @@ def resume(
         start()
     where = Path(folder)
     body = read_config(os.fspath(folder))
-    if done := [where / name for name in FINISHED if kind(where / name)]:
-        raise RunError(f"--resume {folder}: this run is finished; see {done[0]}")
     if "family_ms" in body:
         raise RunError(f"--resume {folder}: it is one target of a family; resume the folder above it: --resume {where.parent}")
+    if done := [where / name for name in FINISHED if kind(where / name)]:
+        raise RunError(f"--resume {folder}: this run is finished; see {done[0]}")
     objects: dict[str, Any] = {"space": space, "lut": lut, "data": data}
     if missing := [k for k in body.get("objects", []) if objects.get(k) is None]:
         raise RunError(
