@@ -7,6 +7,7 @@ import numbers
 from typing import Any, Literal, get_args
 
 from dnas.errors import ConfigError, nearest
+from dnas.recipes import STRENGTHS, TRAITS, Traits, constants
 
 Augment = Literal["none", "crop", "crop-flip"]
 
@@ -40,14 +41,38 @@ class SearchConfig:
     also: tuple[str, ...] = ()
     """Further costs and their targets: TABLE.json=MS for another device, macs=N, params=N (numbers). Written more plainly as
     --lut b.json --target-ms 8 after the first --lut, and --cost macs --target 100e6."""
-    objective: Literal["lagrange", "absolute", "add-linear", "hinge", "mul-log"] | None = None
+    objective: Literal["lagrange", "absolute", "add-linear", "hinge", "mul-log", "mnasnet-soft", "mnasnet-hard"] | None = None
     """Loss of the architecture step, for latency LAT: lagrange finds the coefficient with which expected latency meets the
     target; absolute is CE + strength * |LAT / target - 1|; add-linear is CE + strength * (LAT / target - 1); hinge is CE +
     strength * max(0, LAT / target - 1), strength growing over the first half; mul-log is FBNet's CE * alpha * (log LAT)^beta,
-    with LAT in microseconds and no target. No unit. Default: the recipe's (short lagrange, paper mul-log), or lagrange with
-    --target-ms."""
+    with LAT in microseconds and no target; mnasnet-soft and mnasnet-hard are rewards, accuracy * (LAT / target)^-strength, on
+    both sides or above the target only. No unit. Default: the recipe's (short lagrange, paper mul-log), or lagrange with
+    --target-ms; absolute for reinforce."""
     method: str = "gumbel"
-    """How gates are made from logits: gumbel is FBNet's Gumbel-softmax over all candidates. No unit."""
+    """How networks are sampled and logits learn: gumbel (FBNet: soft Gumbel-softmax over all candidates), softmax (DARTS: the
+    same without noise), straight-through (one candidate counts, all run), gdas (one counts, one runs), two-path
+    (ProxylessNAS: one runs for the weights, two for the logits), reinforce (TuNAS: one runs, a reward for the logits),
+    single-path (uniform paths, then evolution), random-search (networks of a latency band, trained one by one);
+    docs/methods.md compares them. No unit."""
+    evaluations: int | None = None
+    """Networks that single-path measures or random-search trains, at most as many as epochs: a number from 1. No unit. Default:
+    the recipe's (single-path short 200, paper 1000), 8 for random-search."""
+    evolution: Literal["regularised", "nsga2"] | None = None
+    """How single-path looks for its network: regularised evolution by accuracy, or nsga2 by accuracy and all costs. No unit.
+    Default: regularised."""
+    band: float | None = None
+    """Where the band of random-search begins, as a share of the target, 0 to 1; it ends there. No unit. Default: 0.9."""
+    gates: Literal["batch", "sample"] | None = None
+    """Gates of gumbel and straight-through: one draw for each batch, or one for each sample of it. No unit. Default: batch."""
+    entropy_weight: float | None = None
+    """Weight of the mean entropy of the choices, in units of ln n, in the loss of the logits: above 0 they decide sooner,
+    below 0 later. No unit. Default: 0."""
+    skip_dropout: float | None = None
+    """Chance at the start, 0 to 1, that identities are left out of a choice's draw; it falls to 0 at 60 % of the run. No unit.
+    Default: 0."""
+    min_depth: int | None = None
+    """Layers that each stage has at least, or all of them where it has fewer: a whole number from 1; shallower networks are
+    taken out of the space. No unit. Default: none."""
     recipe: Literal["short", "paper"] = "short"
     """Schedule: short is given in fractions of the run; paper has FBNet's published constants. No unit."""
     epochs: int | None = None
@@ -82,9 +107,10 @@ class SearchConfig:
     """Passes over the architecture split in each epoch after the warm-up. The targets of a family share its steps: as many
     passes as targets give each of them the steps of a search of its own. No unit."""
     temperature_start: float | None = None
-    """Temperature of the gates in the first epoch. No unit. Default: the recipe's (5)."""
+    """Temperature of the gates in the first epoch. No unit. Default: the recipe's (5); softmax 1, gdas 10."""
     temperature_end: float | None = None
-    """Temperature of the gates in the last epoch. No unit. Default: the recipe's (short 0.1, paper falls by 0.956 an epoch)."""
+    """Temperature of the gates in the last epoch; it falls geometrically, for gdas linearly. No unit. Default: the recipe's
+    (short 0.1, paper falls by 0.956 an epoch); softmax 1, gdas 0.1."""
     lr: float | None = None
     """Learning rate of the weights at the start of its cosine, per step. Default: the recipe's (0.1)."""
     weight_decay: float | None = None
@@ -92,13 +118,22 @@ class SearchConfig:
     theta_lr: float | None = None
     """Adam's learning rate of the logits, per step. Default: the recipe's (short 25 / architecture steps, paper 0.01)."""
     theta_lr_end: float | None = None
-    """What remains of --theta-lr at the end, 0 to 1; it falls from a fifth of the architecture steps on. No unit. Default: the
-    recipe's (short 0.1, paper 1)."""
+    """What --theta-lr is multiplied by at the end: up to 1 it falls linearly from a fifth of the architecture steps on, above 1
+    it grows exponentially. No unit. Default: the recipe's (short 0.1, paper 1), 10 for reinforce."""
+    theta_beta1: float | None = None
+    """Adam's beta_1 of the logits, 0 to 1: what their moving average of gradients keeps per step. Default: 0.9, in
+    ProxylessNAS' and TuNAS' methods (two-path, reinforce) 0."""
+    theta_every: int | None = None
+    """Weight steps before each architecture step. No unit. Default: 5 for two-path, else none: an epoch takes all weight
+    steps, then as many architecture steps as its split has batches."""
+    zero_gradient: bool | None = None
+    """Of two-path: take a gradient also where the candidate that is on is an identity; ProxylessNAS' code takes none there.
+    No unit. Default: yes."""
     theta_weight_decay: float | None = None
     """L2 on the logits, per step. Default: the recipe's (short 0, paper 5e-4)."""
     strength: float | None = None
     """lambda of the objectives absolute and hinge. No unit. Default: the recipe's (4), and 0.1 for add-linear, where latency
-    has no other bound."""
+    has no other bound, and for reinforce; mnasnet-soft 0.07, mnasnet-hard 1."""
     alpha: float | None = None
     """alpha of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.2)."""
     beta: float | None = None
@@ -141,7 +176,18 @@ class SearchConfig:
             )
         if self.family_ms and self.target_ms is not None:
             raise ConfigError(f"--target-ms {self.target_ms:g} and --family-ms are both given; expected one of them")
-        for field in ("epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices", "seeds", "theta_passes"):
+        whole = (
+            "epochs",
+            "batch_size",
+            "train_epochs",
+            "seed",
+            "derive_samples",
+            "devices",
+            "seeds",
+            "theta_passes",
+            "theta_every",
+        )
+        for field in whole:
             value = getattr(self, field)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a whole number")
@@ -164,37 +210,38 @@ _RANGES = (
     ("warm_up", 0, 1), ("temperature_start", 1e-12, 1e3), ("temperature_end", 1e-12, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
     ("weight_decay", 0, 1), ("theta_weight_decay", 0, 1), ("strength", 0, 1e6), ("alpha", 0, 1e6), ("beta", 0, 1e3),
     ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
-    ("devices", 1, 1e6), ("seeds", 1, 1000), ("theta_passes", 1, 1e4), ("theta_lr_end", 0, 1), ("reference_ms", 1e-2, 1e9),
+    ("devices", 1, 1e6), ("seeds", 1, 1000), ("theta_passes", 1, 1e4), ("theta_lr_end", 0, 1e3), ("theta_beta1", 0, 0.9999),
+    ("theta_every", 1, 1e6), ("evaluations", 1, 1e6), ("band", 0, 1), ("entropy_weight", -1e3, 1e3),
+    ("skip_dropout", 0, 1), ("min_depth", 1, 1e3), ("reference_ms", 1e-2, 1e9),
+)  # fmt: skip
+_WHOLE = (
+    "epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices", "seeds", "theta_passes", "theta_every",
+    "evaluations", "min_depth",
 )  # fmt: skip
 _WORDS: dict[str, tuple[str, ...]] = {
-    "objective": ("lagrange", "absolute", "add-linear", "hinge", "mul-log"), "recipe": ("short", "paper"),
+    "objective": ("lagrange", "absolute", "add-linear", "hinge", "mul-log", "mnasnet-soft", "mnasnet-hard"),
+    "evolution": ("regularised", "nsga2"), "gates": ("batch", "sample"), "recipe": ("short", "paper"),
     "missing": ("error", "cost-model"),
     "augment": get_args(Augment), "derive": ("budget", "argmax", "sample"), "compute": ("float32", "bfloat16"),
 }  # fmt: skip
 
-# theta_lr is theta_travel / architecture steps where a recipe states no theta_lr: logits can then move by about that much
-RECIPES: dict[str, dict[str, Any]] = {
-    "short": {
-        "objective": "lagrange", "epochs": 25, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
-        "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.1, "weight_decay": 1e-4, "theta_travel": 25.0,
-        "theta_lr_end": 0.1, "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
-    },
-    "paper": {
-        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 30, "warm_up": 10 / 90,
-        "temperature_start": 5.0, "temperature_decay": 0.956, "lr": 0.1, "weight_decay": 1e-4, "theta_lr": 0.01,
-        "theta_lr_end": 1.0, "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
-    },
-}  # fmt: skip
-
 
 def with_recipe(config: SearchConfig) -> SearchConfig:
-    """``config`` with the recipe's values where none is given; ``complete`` does the rest."""
+    """``config`` with the constants of recipe and method where none is given; ``complete`` does the rest."""
+    traits = TRAITS.get(config.method, Traits())
     names = {f.name for f in dataclasses.fields(SearchConfig)}
-    chosen = {k: v for k, v in RECIPES[config.recipe].items() if k in names and getattr(config, k) is None}
-    if config.objective is None and (config.target_ms is not None or config.family_ms or config.also):
-        chosen["objective"] = "lagrange"
-    if config.objective == "add-linear" and config.strength is None:
-        chosen["strength"] = 0.1
+    if refused := [f for f in traits.lacks if f in names and getattr(config, f) is not None]:
+        takers = [n for n, t in TRAITS.items() if refused[0] not in t.lacks]
+        raise ConfigError(f"--method {config.method} does not take {_flag(refused[0])}; drop it ({', '.join(takers)} take it)")
+    if config.objective is not None and config.objective not in traits.objectives:
+        raise ConfigError(
+            f"--method {config.method} does not take --objective {config.objective}; it takes {', '.join(traits.objectives)}"
+        )
+    chosen = {k: v for k, v in constants(config.recipe, config.method).items() if k in names and getattr(config, k) is None}
+    if config.objective is None and (config.target_ms is not None or config.family_ms or config.also) and traits.objectives:
+        chosen["objective"] = traits.objectives[0]
+    if config.objective in STRENGTHS and config.strength is None:
+        chosen["strength"] = STRENGTHS[config.objective]
     full = dataclasses.replace(config, **chosen)
     if full.objective == "mul-log" and (full.target_ms is not None or full.family_ms):
         raise ConfigError(
@@ -211,18 +258,19 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
 def complete(config: SearchConfig, *, grey: bool, theta_steps: float, middle_ms: float) -> SearchConfig:
     """What depends on data and space: ``theta_steps`` are architecture steps in an epoch, for each target; ``middle_ms`` the
     default target."""
-    recipe = RECIPES[config.recipe]
-    assert config.epochs is not None and config.temperature_start is not None
+    recipe = constants(config.recipe, config.method)
+    assert config.epochs is not None
     values: dict[str, Any] = {}
     if config.objective != "mul-log" and config.target_ms is None and not config.family_ms:
         values["target_ms"] = middle_ms
-    if config.derive is None:
+    lacks = TRAITS.get(config.method, Traits()).lacks
+    if config.derive is None and "derive" not in lacks:
         values["derive"] = "argmax" if config.objective == "mul-log" else "budget"
-    if config.derive_samples is None:
+    if config.derive_samples is None and "derive_samples" not in lacks:
         values["derive_samples"] = 16 if config.derive == "sample" else 32
-    if config.temperature_end is None:
+    if config.temperature_start is not None and config.temperature_end is None:
         values["temperature_end"] = config.temperature_start * recipe["temperature_decay"] ** (config.epochs - 1)
-    if config.theta_lr is None:
+    if config.theta_lr is None and "theta_lr" not in lacks:
         values["theta_lr"] = recipe["theta_travel"] / max(theta_steps * (config.epochs - warm_up_epochs(config)), 1)
     if config.augment is None:
         values["augment"] = "crop" if grey else "crop-flip"
@@ -230,8 +278,10 @@ def complete(config: SearchConfig, *, grey: bool, theta_steps: float, middle_ms:
 
 
 def warm_up_epochs(config: SearchConfig) -> int:
-    """Epochs before the architecture is trained."""
-    assert config.epochs is not None and config.warm_up is not None
+    """Epochs before the architecture is trained; all of them for a method that does not train it."""
+    assert config.epochs is not None
+    if config.warm_up is None:
+        return config.epochs
     return min(round(config.epochs * config.warm_up), config.epochs)
 
 

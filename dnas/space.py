@@ -129,7 +129,7 @@ class Space:
         """
         active, assignment = self.active(genotype), self.assignment(genotype)
         codes = {n: i if n in active else 0 for n, i in assignment.items()}
-        for run in self._interchangeable:
+        for run in self.interchangeable:
             picked = [codes[self.slots[i].choices[0]] for i in run]
             ops = self.slots[run[0]].candidates
             kept = [p for p in picked if not isinstance(ops[p].op, SkipOp)]
@@ -248,7 +248,7 @@ class Space:
         return Factor(names, free)
 
     @cached_property
-    def _interchangeable(self) -> tuple[tuple[int, ...], ...]:
+    def interchangeable(self) -> tuple[tuple[int, ...], ...]:
         """Runs of neighbouring slots with equal candidates, each decided by one choice of its own."""
         uses = [n for s in self.slots for n in s.choices]
         runs: list[list[int]] = []

@@ -41,6 +41,13 @@ def test_forms_with_a_target_by_hand(form: Any, at_25: float, at_15: float) -> N
         assert float(form(jnp.float32(1.5), jnp.float32(ms))) == pytest.approx(1.5 + added, rel=1e-6)
 
 
+def test_mnasnet_rewards_by_hand() -> None:
+    soft, hard = objective.mnasnet(20.0, 0.07, 0.07), objective.mnasnet(20.0, 0.0, 1.0)
+    for ms, wanted in ((20.0, (0.8, 0.8)), (40.0, (0.8 * 2**-0.07, 0.4)), (10.0, (0.8 * 2**0.07, 0.8))):
+        for form, reward in zip((soft, hard), wanted, strict=True):
+            assert -float(form(jnp.float32(0.2), jnp.float32(ms))) == pytest.approx(reward, rel=1e-6)
+
+
 FORMS = (
     objective.mul_log(0.2, 0.6),
     objective.absolute(20.0, 4.0),
@@ -78,7 +85,8 @@ def after(settings: Settings, steps: list[Seen], name: str = "lagrange") -> tupl
 @pytest.mark.parametrize("name", objective.OBJECTIVES)
 def test_every_objective_by_name(name: str) -> None:
     """One step of each: the gradient is the sum of both parts, and far above the target latency pulls down."""
-    _, state, pulls = after(Settings((10.0,)), [seen(25.0)], name)
+    rewards = name.startswith("mnasnet")  # where the task is an error rate
+    _, state, pulls = after(Settings((10.0,)), [seen(25.0)._replace(task=jnp.float32(0.3 if rewards else 1.5))], name)
     loss, gradient = pulls[0]
     assert math.isfinite(loss) and 0 < float(state.averages.share()) < 1
     share = float(state.averages.share())

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import tiny
-from test_search_steps import bands, images
+from test_search_steps import OPEN, bands, images
 
 import dnas
 from dnas import loop
@@ -65,8 +65,7 @@ def test_a_run_leaves_its_files_and_an_honest_architecture(folder, finished):
     how = saved.provenance["derivation"]
     assert how["by"] == "budget" and how["derived_ms"] == latency["latency_ms"] and how["proven"] is True
     assert how["log_probability_given_up"] >= 0 or how["argmax_ms"] <= saved.provenance["target_ms"]
-    given_or_none = {"data_dir", "out", "resume", "missing", "devices", "reference_ms", "from_supernet"}
-    assert {k for k, v in resolved.items() if v is None} <= given_or_none
+    assert {k for k, v in resolved.items() if v is None} <= OPEN
     history = [json.loads(line) for line in (finished.folder / "history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in history] == [1, 2, 3, 1, 2] and history == finished.history
     assert history[0]["mixture_accuracy"] is None and history[1]["mixture_accuracy"] is not None

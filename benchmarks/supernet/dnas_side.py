@@ -17,7 +17,7 @@ from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.gates import Gates, Logits
 from dnas.latency.table import LatencyTable
-from dnas.methods import METHODS, Method
+from dnas.methods import METHODS, Form, everywhere
 from dnas.search import engine
 from dnas.space import Space
 from dnas.train import TrainPhase
@@ -37,7 +37,7 @@ class Side:
         found: dict[str, float] = {"trace_s": 0.0, "compile_s": 0.0, "temp_bytes": 0}
         for holder, name, arguments in self.run.programs(self.batch):
             start = time.perf_counter()
-            lowered = getattr(holder, name).lower(*arguments())
+            lowered = holder[name].lower(*arguments())
             found["trace_s"] += time.perf_counter() - start
             start = time.perf_counter()
             compiled = lowered.compile()
@@ -45,7 +45,7 @@ class Side:
             memory = compiled.memory_analysis()
             made = memory.output_size_in_bytes - memory.alias_size_in_bytes  # gradients: they live between two programs
             found["temp_bytes"] = max(found["temp_bytes"], memory.temp_size_in_bytes + made)
-            holder.__dict__[name] = compiled
+            holder[name] = compiled
         return found
 
     def step(self) -> float:
@@ -60,7 +60,7 @@ class _Search:
         name = "gumbel"
         if case.mode == "sampled":
             name = f"benchmark-{case.paths}"
-            METHODS[name] = Method(name, _largest(case.paths))
+            METHODS[name] = Form(name, lambda space, config: everywhere(_largest(case.paths)))
         images = np.zeros((8 * case.batch, space.resolution, space.resolution, 3), np.uint8)
         labels = np.arange(len(images)) % 2
         data = Dataset.from_arrays(images, labels, classes=[f"class {i}" for i in range(space.num_classes)])
@@ -79,9 +79,9 @@ class _Search:
         p, s = self.setup.programs, self.state
         given = (s.params, s.stats, s.logits, s.key, s.step, jnp.float32(1), *batch)
         made: list[Any] = []
-        yield p, "gradients", lambda: given
-        made.append(p.gradients(*given))
-        yield p, "update_weights", lambda: (s, made[0])
+        yield p.gradients, "weights", lambda: given
+        made.append(p.gradients["weights"](*given))
+        yield vars(p), "update_weights", lambda: (s, made[0])
 
     def step(self, batch: Any) -> Any:
         self.state, info = engine.step(self.setup, self.state, batch, "weights", 1.0)
@@ -101,7 +101,8 @@ class _Fixed:
         self.state = self.phase.init(params, stats)
 
     def programs(self, batch: Any) -> Any:
-        yield self.phase, "_program", lambda: (self.state, *batch)
+        self.phase._program  # noqa: B018  made when it is first asked for
+        yield vars(self.phase), "_program", lambda: (self.state, *batch)
 
     def step(self, batch: Any) -> Any:
         self.state, info = self.phase._program(self.state, *batch)

@@ -2,10 +2,23 @@
 
 from dnas.errors import ConfigError, nearest
 from dnas.objective.base import Form, Objective, Pull, Seen, Settings, Total, begin, combine
-from dnas.objective.forms import ABSOLUTE, ADD_LINEAR, HINGE, MUL_LOG, absolute, add_linear, hinge, mul_log, of_draw
+from dnas.objective.forms import (
+    ABSOLUTE,
+    ADD_LINEAR,
+    HINGE,
+    MNASNET_HARD,
+    MNASNET_SOFT,
+    MUL_LOG,
+    absolute,
+    add_linear,
+    hinge,
+    mnasnet,
+    mul_log,
+    of_draw,
+)
 from dnas.objective.lagrange import LAGRANGE, lagrange
 
-OBJECTIVES: dict[str, Form] = {f.name: f for f in (LAGRANGE, ABSOLUTE, ADD_LINEAR, HINGE, MUL_LOG)}
+OBJECTIVES: dict[str, Form] = {f.name: f for f in (LAGRANGE, ABSOLUTE, ADD_LINEAR, HINGE, MUL_LOG, MNASNET_SOFT, MNASNET_HARD)}
 
 
 def objective(name: str) -> Form:
@@ -17,5 +30,5 @@ def objective(name: str) -> Form:
 
 __all__ = [
     "OBJECTIVES", "Form", "Objective", "Pull", "Seen", "Settings", "Total", "absolute", "add_linear", "begin", "combine",
-    "hinge", "lagrange", "mul_log", "objective", "of_draw",
+    "hinge", "lagrange", "mnasnet", "mul_log", "objective", "of_draw",
 ]  # fmt: skip

@@ -85,7 +85,19 @@ def _ramped_hinge(settings: Settings) -> Objective:
     return Objective(lambda: jnp.zeros((), jnp.float32), pull)
 
 
+def mnasnet(target_ms: float, below: float, above: float) -> Function:
+    """-accuracy * (LAT / T)^w, w = -``below`` up to T and -``above`` beyond it, where the task is the error rate: MnasNet's
+    reward (Tan et al. 2019, arXiv:1807.11626, equations 2 and 3)."""
+
+    def loss(task: jax.Array, ms: jax.Array) -> jax.Array:
+        return (task - 1) * (ms / target_ms) ** -jnp.where(ms <= target_ms, below, above)
+
+    return loss
+
+
 ABSOLUTE = Form("absolute", True, False, lambda s: of_draw(absolute(s.targets[0], s.strength)))
 ADD_LINEAR = Form("add-linear", True, False, lambda s: of_draw(add_linear(s.targets[0], s.strength)))
 HINGE = Form("hinge", True, False, _ramped_hinge)
 MUL_LOG = Form("mul-log", False, False, lambda s: of_draw(mul_log(s.alpha, s.beta, s.reference_ms)))
+MNASNET_SOFT = Form("mnasnet-soft", True, False, lambda s: of_draw(mnasnet(s.targets[0], s.strength, s.strength)))
+MNASNET_HARD = Form("mnasnet-hard", True, False, lambda s: of_draw(mnasnet(s.targets[0], 0.0, s.strength)))

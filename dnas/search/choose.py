@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,38 +11,58 @@ from dnas import derive
 from dnas.evaluate import Accuracy
 from dnas.loop import Watcher
 from dnas.search.engine import Setup, State
-from dnas.search.phase import describe, held, limits, measure
+from dnas.search.evolve import evolve
+from dnas.search.one_by_one import best
+from dnas.search.phase import describe, held, measure
 from dnas.space import Genotype
 
 
-def choose(setup: Setup, state: State, watcher: Watcher) -> tuple[dict[str, Any], Accuracy]:
-    """The most accurate network, on the selection split, of those that ``--derive`` puts up; notes about it, and its accuracy.
+def choose(setup: Setup, state: State, watcher: Watcher, folder: Path | None = None) -> tuple[dict[str, Any], Accuracy, State]:
+    """The most accurate network, on the selection split, of those that ``--derive`` or the method puts up: notes about it, its
+    accuracy, and the state with the weights that it was measured with. ``folder``: of the run.
 
-    Every network is measured with the supernet's weights, after recalibration. Notes: ``genotype``, ``inherited``, ``draws``
-    (how many were compared) and ``derivation``, which says what the likeliest network would have been.
+    Every network is measured after recalibration. Notes: ``genotype``, ``inherited``, ``draws`` (how many were compared) and
+    ``derivation``, which says what the likeliest network would have been.
     """
-    logits = jax.device_get(state.logits)
     multipliers = held(setup, state)["multipliers"]
+    if setup.method.ends == "evolution":
+        genotype, found, about = evolve(setup, state, watcher, folder)
+        about["by"] = "evolution"
+    elif setup.method.ends == "best":
+        state, found = best(state)
+        genotype = derive.argmax_genotype(setup.space, jax.device_get(state.logits))
+        about = {"by": "random-search", "networks": setup.config.evaluations}
+    else:
+        genotype, found, about = _derive(setup, state, watcher, multipliers)
+    logits = jax.device_get(state.logits)
     likeliest = derive.argmax_genotype(setup.space, logits)
-    pool, about = _pool(setup, logits, likeliest, multipliers)
-    watcher.begin("ranking", len(pool), 0)
-    ranked: dict[Genotype, Accuracy] = {}
-    for genotype in pool:
-        ranked[genotype] = measure(setup, state, genotype)
-        watcher.advance("ranking")
-    genotype = max(ranked, key=lambda g: (ranked[g].hits, -ranked[g].loss))
-    found = ranked[genotype]
     figures = describe(setup, logits, genotype)
     chance, most = (derive.log_probability(setup.space, logits, g) for g in (genotype, likeliest))
     derivation = {
-        "by": setup.config.derive, "networks": len(ranked), "multipliers": multipliers,
+        "by": setup.config.derive, "networks": about["networks"], "multipliers": multipliers,
         "expected_ms": figures["expected_ms"], "argmax_ms": setup.terms.at(setup.space.assignment(likeliest)),
         "derived_ms": setup.terms.at(setup.space.assignment(genotype)),
         "gap_ms": setup.terms.at(setup.space.assignment(genotype)) - figures["expected_ms"],
         "argmax_genotype": list(likeliest), "log_probability": chance, "log_probability_given_up": most - chance, **about,
     }  # fmt: skip
     inherited = [found.hits, found.n, found.loss]
-    return {"genotype": list(genotype), "inherited": inherited, "draws": len(ranked), "derivation": derivation}, found
+    notes = {"genotype": list(genotype), "inherited": inherited, "draws": about["networks"], "derivation": derivation}
+    return notes, found, state
+
+
+def _derive(
+    setup: Setup, state: State, watcher: Watcher, multipliers: list[float] | None
+) -> tuple[Genotype, Accuracy, dict[str, Any]]:
+    """The best of those that ``--derive`` puts up, with the supernet's weights."""
+    logits = jax.device_get(state.logits)
+    pool, about = _pool(setup, logits, derive.argmax_genotype(setup.space, logits), multipliers)
+    watcher.begin("ranking", len(pool), 0)
+    ranked: dict[Genotype, Accuracy] = {}
+    for genotype in pool:
+        ranked[genotype] = measure(setup, state, genotype)
+        watcher.advance("ranking")
+    genotype = max(ranked, key=lambda g: (ranked[g].hits, -ranked[g].loss))
+    return genotype, ranked[genotype], {"networks": len(ranked), **about}
 
 
 def _pool(
@@ -56,7 +77,7 @@ def _pool(
             drawn = derive.sample(setup.space, logits, config.seed, config.derive_samples)
         return list(dict.fromkeys([likeliest, *drawn])), {}
     assert config.derive_samples is not None
-    found = derive.shortlist(setup.space, logits, limits(setup, multipliers), config.derive_samples)
+    found = derive.shortlist(setup.space, logits, setup.limits(multipliers), config.derive_samples)
     near = any(low > float("-inf") for low in found.low)
     return list(found.genotypes), {
         "proven": found.proven,

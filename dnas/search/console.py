@@ -83,7 +83,7 @@ class Console:
         goal = f"target {', '.join(f'{t:.4g}' for t in targets)} ms" if targets else "no target"
         goal += "".join(f", {c.target:.4g} {c.unit} ({c.name})" for c in setup.others)
         self.note(f"space    {setup.space}")
-        self.note(f"latency  {fastest:.4g} to {slowest:.4g} ms; {goal}; objective {config.objective}")
+        self.note(f"latency  {fastest:.4g} to {slowest:.4g} ms; {goal}; objective {config.objective or 'none'}")
         self.note(f"table    {setup.lut.name}: {setup.lut.summary()}")
         self.note(f"data     {setup.dataset.name}: " + ", ".join(f"{n} {k}" for k, n in sizes.items()) + " images")
         self.note(
@@ -132,10 +132,12 @@ class Console:
         for more in arch.metrics["latency"][1:]:
             self.note(f"          {more['latency_ms']:.4g} ms, {more['status']} for {more['device']}")
         by = result.derivation
-        self.note(
-            f"chosen    by {by['by']}, of {by['networks']} networks; the likeliest would take {by['argmax_ms']:.4g} ms; "
-            f"log-probability given up {by['log_probability_given_up']:.3g}; expected {by['expected_ms']:.4g} ms"
+        probable = (
+            f"; the likeliest would take {by['argmax_ms']:.4g} ms; log-probability given up "
+            f"{by['log_probability_given_up']:.3g}; expected {by['expected_ms']:.4g} ms"
         )
+        learned = by["by"] not in ("evolution", "random-search")
+        self.note(f"chosen    by {by['by']}, of {by['networks']} networks{probable if learned else ''}")
         trained = any(row["phase"] == "training" for row in result.history)
         how = "after the short training" if trained else "with the supernet's weights"
         chosen = f"; the best of {result.draws} networks on these images, so optimistic" if result.draws > 1 else ""

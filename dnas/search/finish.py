@@ -126,7 +126,7 @@ def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, 
 
 def _start(setup: Setup, state: State, journal: Journal, watcher: Watcher) -> tuple[dict[str, Any], TrainPhase, Any]:
     """Derive and inherit: the notes to keep, and the training with its first state."""
-    notes, found = choose(setup, state, watcher)
+    notes, found, state = choose(setup, state, watcher, journal.folder)
     if not found.finite:
         raise loop.not_finite("search", "on the selection images", setup.config.lr or 0.0, journal)
     genotype = tuple(notes["genotype"])

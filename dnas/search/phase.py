@@ -12,9 +12,11 @@ from dnas import derive, gates
 from dnas.devices import replicate
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.loop import Info
+from dnas.search import one_by_one
 from dnas.search.diagnosis import skip_chance
-from dnas.search.engine import Setup, State, step, zero_sums
+from dnas.search.engine import Setup, State, step
 from dnas.search.family import Family, gather
+from dnas.search.programs import zero_sums
 from dnas.space import Genotype, Space
 
 
@@ -27,6 +29,7 @@ class SearchPhase:
     def __init__(self, setup: Setup):
         self.setup = setup
         self.epochs = setup.schedule.epochs
+        self.networks = one_by_one.networks(setup) if setup.method.ends == "best" else []
         self.lr = setup.config.lr or 0.0
 
     def steps(self, epoch: int) -> int:
@@ -40,14 +43,25 @@ class SearchPhase:
         kind, number = schedule.at(epoch, step_)
         batch = self.setup.feeds["weights" if kind == "weights" else "architecture"].batch(number)
         turn = number % len(members)
-        new, info = step(members[turn], state.member(turn), batch, kind, schedule.temperature(epoch))
+        all_on = kind == "weights" and members[turn].method.warm is not None and self._coin(number) < schedule.all_on(number)
+        member = state.member(turn)
+        if self.networks and step_ == 0 and schedule.begins(epoch):
+            member = one_by_one.fresh(self.setup, member, self.networks[epoch * len(self.networks) // self.epochs])
+        new, info = step(members[turn], member, batch, kind, schedule.temperature(epoch), all_on)
         return state.put(turn, new), info
+
+    def _coin(self, number: int) -> float:
+        """Uniform in 0..1, a function of seed and weight step."""
+        return float(np.random.default_rng((self.setup.config.seed, number)).random())
 
     def end_epoch(self, state: Family, epoch: int) -> tuple[Family, dict[str, Any]]:
         rows = []
         for turn, setup in enumerate(self.setup.members):
             member = state.member(turn)
             rows.append({"phase": self.name, "epoch": epoch + 1} | row(setup, member, epoch))
+            likeliest = derive.argmax_genotype(setup.space, jax.device_get(member.logits))
+            if self.networks and setup.schedule.begins(epoch + 1):
+                member = one_by_one.keep(member, measure(setup, member, likeliest))
             state = state.put(turn, member._replace(sums=replicate(setup.mesh, zero_sums())))
         return state, rows[0] if len(rows) == 1 else gather(rows)
 
@@ -57,10 +71,10 @@ def row(setup: Setup, state: State, epoch: int) -> dict[str, Any]:
     sums, logits = jax.device_get((state.sums, state.logits))
     balance = held(setup, state)
     genotype = derive.argmax_genotype(setup.space, logits)
-    found = measure(setup, state, genotype)
+    found = None if setup.method.ends == "evolution" else measure(setup, state, genotype)  # of equal logits none is likeliest
     return {
         "temperature": setup.schedule.temperature(epoch), **_means(sums, "weights"), **_means(sums, "theta"),
-        "argmax_accuracy": found.top1, "argmax_loss": found.loss,
+        "argmax_accuracy": found and found.top1, "argmax_loss": found and found.loss,
         **describe(setup, logits, genotype), **balance,
         "derived_ms": derived_ms(setup, logits, balance["multipliers"]),
     }  # fmt: skip
@@ -100,20 +114,12 @@ def held(setup: Setup, state: State) -> dict[str, Any]:
     return {"multipliers": found, "cost_share": float(total.averages.share()) if begun else None}
 
 
-def limits(setup: Setup, multipliers: list[float] | None) -> list[derive.Limit]:
-    """What a network derived from ``setup`` must keep; ``multipliers`` as ``held`` has them."""
-    return [
-        derive.Limit(c.terms, c.target, 0.0 if multipliers is None else multipliers[i] / c.target, c.name)
-        for i, c in enumerate(setup.costs) if c.target is not None
-    ]  # fmt: skip
-
-
 def derived_ms(setup: Setup, logits: dict[str, Any], multipliers: list[float] | None) -> float | None:
     """Latency of the network that --derive budget would choose now, were it for the logits alone; None for other ways, and for
     several costs, where it takes longer to find."""
     if setup.config.derive != "budget" or setup.others:
         return None
-    return derive.shortlist(setup.space, logits, limits(setup, multipliers), 1).costs[0][0]
+    return derive.shortlist(setup.space, logits, setup.limits(multipliers), 1).costs[0][0]
 
 
 def entropy(chances: dict[str, np.ndarray]) -> float:

@@ -91,7 +91,8 @@ def finished(
     more = [c.lut.report(architecture, config.missing) for c in setup.others if c.lut]
     derivation = notes["derivation"]
     warnings = [*report.warnings, *(w for r in more for w in r.warnings), *setup.terms.warnings, *setup.remarks]
-    warnings += diagnosis.warnings(setup.space, last, config.target_ms)
+    if setup.method.ends == "logits":
+        warnings += diagnosis.warnings(setup.space, last, config.target_ms)
     if derivation["by"] == "argmax" and config.target_ms and report.total_ms > config.target_ms:
         warnings.append(
             f"The network is above its target of {config.target_ms:.4g} ms by {report.total_ms / config.target_ms - 1:.1%}: "

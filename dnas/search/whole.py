@@ -16,12 +16,13 @@ from dnas import loop
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.data import load as load_data
+from dnas.depth import at_least
 from dnas.devices import is_first, on_first, start
 from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.files import dump_json, kind, write_text
 from dnas.latency.table import LatencyTable
 from dnas.runs import Journal, read_config
-from dnas.search import record, supernets
+from dnas.search import one_by_one, record, supernets
 from dnas.search.console import Console
 from dnas.search.engine import Setup, prepare
 from dnas.search.finish import finish
@@ -162,8 +163,12 @@ def _load(config: SearchConfig, given: Mapping[str, Any]) -> Setup:
         data = load_data(os.fspath(data), data_dir=config.data_dir, resolution=found.resolution)
     frozen, sha256 = None, None
     if config.from_supernet:
-        frozen, sha256 = supernets.read(config.from_supernet, found.at(num_classes=data.num_classes))
+        classes = found.at(num_classes=data.num_classes)
+        deep = at_least(classes, config.min_depth) if config.min_depth else classes
+        frozen, sha256 = supernets.read(config.from_supernet, deep)
     setup = prepare(config, found, table, data, frozen)
+    if setup.method.ends == "best":
+        one_by_one.networks(setup)  # a band with too few networks is said before anything is written
     return dataclasses.replace(setup, objects=objects, supernet_sha256=sha256)
 
 

@@ -1,0 +1,189 @@
+"""The compiled functions of a search: gradients for each kind of gates, and two updates."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnas import gates as gates_lib
+from dnas import supernet
+from dnas.gates import Gates, Logits
+from dnas.latency.terms import latency_ms
+from dnas.masked import masked_update
+from dnas.methods import Draw
+from dnas.methods.base import Maker, Marks
+from dnas.methods.structure import identities
+from dnas.objective import Seen, combine
+from dnas.search.schedule import Kind
+
+if TYPE_CHECKING:
+    from dnas.search.engine import Setup, State
+
+
+SKIPS_FREE = 0.6  # of the steps, after which no identity is dropped any more
+NEVER = -1e9  # logit of an option that is out of the question
+
+
+class Gradients(NamedTuple):
+    """What the one large program of a kind of gates returns. ``params``: None where these are frozen."""
+
+    loss: jax.Array
+    hits: jax.Array
+    images: jax.Array
+    latency_ms: jax.Array
+    params: Any
+    logits_of_loss: Logits
+    logits_of_latency: Logits
+    stats: Any
+    ran: Any
+    moves: Marks | None
+
+
+class Programs:
+    """The jitted functions of one setup. They close over its static parts and are traced once each.
+
+    ``gradients``: by kind of step (``warm``: weight steps with all candidates on), (params, stats, logits, key, count,
+    temperature, x, y) -> Gradients; kinds whose gates have one maker share one.
+    """
+
+    def __init__(self, setup: Setup):
+        self.setup = setup
+        self.traces = {"gradients": 0, "update_weights": 0, "update_theta": 0}
+        method, same = setup.method, setup.like.programs if setup.like else None
+        twin = same if same and [c.target for c in setup.costs] == [c.target for c in same.setup.costs] else None
+        makers = {"weights": method.weights, "theta": method.theta, "warm": method.warm}
+        each = {m: jax.jit(self._counted(self._gradients(m))) for m in makers.values() if m}
+        own = {kind: each[m] for kind, m in makers.items() if m}
+        weights, theta = (jax.jit(self._counted(f), donate_argnums=0) for f in (self._update_weights, self._update_theta))
+        self.gradients: dict[str, Any] = same.gradients if same else own
+        self.update_weights: Any = same.update_weights if same else weights
+        self.update_theta: Any = twin.update_theta if twin else theta
+
+    def _gradients(self, maker: Maker) -> Any:
+        def gradients(*args: Any) -> Gradients:
+            return self._compute(maker, *args)
+
+        return gradients
+
+    def _draw(self, maker: Maker, key: Any, count: Any, logits: Logits, temperature: Any, images: int = 0) -> Draw:
+        """The draw of step ``count``; one for each of ``images`` where gates are per sample."""
+        config = self.setup.config
+        key = jax.random.fold_in(jax.random.wrap_key_data(key), count)
+        if config.skip_dropout:
+            key, coins = jax.random.split(key)
+            logits = self._without_skips(coins, count, logits)
+        if config.gates == "sample" and images:
+            return jax.vmap(lambda k: maker(k, logits, temperature))(jax.random.split(key, images))
+        return maker(key, logits, temperature)
+
+    def _without_skips(self, key: jax.Array, count: jax.Array, logits: Logits) -> Logits:
+        """Logits whose identities are out of the question, by choice, with a chance that falls to 0 at 60 % of the steps."""
+        last = SKIPS_FREE * self.setup.schedule.before(self.setup.schedule.epochs)
+        chance = (self.setup.config.skip_dropout or 0.0) * jnp.maximum(1 - count / max(last, 1), 0)
+        coins = jax.random.bernoulli(key, chance, (len(logits),))
+        skips = identities(self.setup.space)
+        return {n: jnp.where(c & jnp.asarray(skips[n]), NEVER, v) for c, (n, v) in zip(coins, logits.items(), strict=True)}
+
+    def _compute(
+        self, maker: Maker, params: Any, stats: Any, logits: Logits, key: Any, count: Any, temperature: Any, x: Any, y: Any
+    ) -> Gradients:
+        """Loss, latency and gradients of one draw on one batch."""
+        setup, config = self.setup, self.setup.config
+
+        def losses(params: Any, logits: Logits) -> Any:
+            draw = self._draw(maker, key, count, logits, temperature, x.shape[0])
+            out, new_stats = supernet.apply(
+                setup.net, params, stats, x, draw.gates, True, compute=config.compute_dtype, remat=config.remat
+            )
+            loss = optax.softmax_cross_entropy_with_integer_labels(out.astype(jnp.float32), y).mean()
+            return loss, (latency_ms(setup.terms, draw.priced).mean(), (out.argmax(-1) == y).sum(), new_stats, draw)
+
+        value = jax.value_and_grad(losses, argnums=(1, 0) if setup.frozen is None else (1,), has_aux=True)
+        (loss, (ms, hits, new_stats, draw)), (d_logits, *d_params) = value(params, logits)
+
+        def latency(logits: Logits) -> jax.Array:
+            return latency_ms(setup.terms, self._draw(maker, key, count, logits, temperature, x.shape[0]).priced).mean()
+
+        d_latency = jax.grad(latency)(logits)
+        ran = supernet.ran(setup.net, params, Gates({}, draw.gates.active))
+        images, by_params = jnp.float32(y.shape[0]), d_params[0] if d_params else None
+        return Gradients(
+            loss, hits.astype(jnp.float32), images, ms, by_params, d_logits, d_latency, new_stats, ran, draw.moves
+        )  # fmt: skip
+
+    def _counted(self, function: Any) -> Any:
+        def traced(*args: Any) -> Any:
+            self.traces[function.__name__.lstrip("_")] += 1
+            return function(*args)
+
+        return traced
+
+    def _update_weights(self, state: State, grads: Gradients) -> State:
+        params, opt = masked_update(self.setup.weight_optimiser, grads.params, state.weight_opt, state.params, grads.ran)
+        return _advance(state, grads, "weights")._replace(params=params, weight_opt=opt, stats=grads.stats)
+
+    def _update_theta(self, state: State, grads: Gradients, temperature: jax.Array) -> tuple[State, jax.Array]:
+        method, before = self.setup.method, state.logits
+        assert method.theta is not None
+        draw = self._draw(method.theta, state.key, state.step, before, temperature)
+        seen = self._seen(state, grads, temperature)
+        loss, total, objective_state = combine(self.setup.objective, state.objective_state, seen)
+        memory = state.method_state
+        if method.score:
+            total, memory = method.score(memory, loss, before, draw)
+            total = jax.tree.map(jnp.add, total, self._entropy(before)[1])
+        logits, opt = masked_update(self.setup.theta_optimiser, total, state.theta_opt, before, grads.moves)
+        if method.correct:
+            logits = method.correct(before, logits, grads.moves)
+        new = _advance(state, grads, "theta")
+        return new._replace(logits=logits, theta_opt=opt, objective_state=objective_state, method_state=memory), loss
+
+    def _seen(self, state: State, grads: Gradients, temperature: jax.Array) -> Seen:
+        """The step as the objective sees it: what was drawn, and the exact expectation of every cost."""
+        method, logits = self.setup.method, state.logits
+        expected, likeliest, slopes = [], [], []
+        picked = {n: jax.nn.one_hot(i, logits[n].shape[0]) for n, i in gates_lib.argmax(logits).items()}
+
+        def followed(logits: Logits) -> Any:
+            if method.pair_cost and method.theta:
+                return self._draw(method.theta, state.key, state.step, logits, temperature).priced
+            return gates_lib.softmax(logits)
+
+        for cost in self.setup.costs:
+            expected.append(latency_ms(cost.terms, gates_lib.softmax(logits)))
+            slope = jax.grad(lambda v, t=cost.terms: latency_ms(t, followed(v)))(logits)
+            likeliest.append(latency_ms(cost.terms, picked))
+            slopes.append(jax.tree.map(lambda g, t=cost.target or 1.0: g / t, slope))
+        entropy, d_entropy = self._entropy(logits)
+        task, d_drawn = grads.loss + entropy, grads.logits_of_latency
+        d_task = jax.tree.map(jnp.add, grads.logits_of_loss, d_entropy)
+        if method.score:
+            task, d_task, d_drawn = 1 - grads.hits / grads.images, *(jax.tree.map(jnp.zeros_like, logits),) * 2
+        return Seen(task, grads.latency_ms, jnp.stack(expected), jnp.stack(likeliest), d_task, d_drawn, tuple(slopes))
+
+    def _entropy(self, logits: Logits) -> tuple[jax.Array, Logits]:
+        """``entropy_weight`` times the mean of H(softmax(theta)) / ln n over choices, and its gradient."""
+        weight = self.setup.config.entropy_weight or 0.0
+
+        def value(logits: Logits) -> jax.Array:
+            open_ = [v for v in logits.values() if v.shape[0] > 1]
+            parts = [-(jax.nn.softmax(v) * jax.nn.log_softmax(v)).sum() / math.log(v.shape[0]) for v in open_]
+            return weight * jnp.stack(parts).mean()
+
+        return jax.value_and_grad(value)(logits) if weight else (jnp.zeros(()), jax.tree.map(jnp.zeros_like, logits))
+
+
+def zero_sums() -> dict[str, jax.Array]:
+    names = ("loss", "hits", "images", "steps")
+    return {f"{kind}_{name}": jnp.zeros(()) for kind in ("weights", "theta") for name in names}
+
+
+def _advance(state: State, grads: Gradients, kind: Kind) -> State:
+    """Counter and sums after a step of ``kind``."""
+    found = {"loss": grads.loss, "hits": grads.hits, "images": grads.images, "steps": jnp.float32(1)}
+    sums = state.sums | {f"{kind}_{n}": state.sums[f"{kind}_{n}"] + v for n, v in found.items()}
+    return state._replace(step=state.step + 1, sums=sums)
