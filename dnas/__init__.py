@@ -33,6 +33,7 @@ _MODULES = (
     "families",
     "gates",
     "latency",
+    "methods",
     "objective",
     "ops",
     "oracle",

@@ -55,8 +55,8 @@ class SearchConfig:
     single-path (uniform paths, then evolution), random-search (networks of a latency band, trained one by one);
     docs/methods.md compares them. No unit."""
     evaluations: int | None = None
-    """Networks that single-path measures or random-search trains, at most as many as epochs: a number from 1. No unit. Default:
-    the recipe's (single-path short 200, paper 1000), 8 for random-search."""
+    """Networks that single-path measures or random-search trains, at most as many as epochs: a number from 1. No unit.
+    Default: the recipe's (single-path short 200, paper 1000), 8 for random-search."""
     evolution: Literal["regularised", "nsga2"] | None = None
     """How single-path looks for its network: regularised evolution by accuracy, or nsga2 by accuracy and all costs. No unit.
     Default: regularised."""

@@ -1,5 +1,6 @@
 """From logits to one network: the likeliest, a random one, or the best that keeps a budget."""
 
+from dnas.derive.banded import Banded, banded
 from dnas.derive.likely import (
     argmax,
     argmax_genotype,
@@ -11,6 +12,7 @@ from dnas.derive.likely import (
 from dnas.derive.within import Limit, Shortlist, budget, shortlist
 
 __all__ = [
-    "Limit", "Shortlist", "argmax", "argmax_genotype", "budget", "log_probabilities", "log_probability", "probabilities",
+    "Banded", "Limit", "Shortlist", "argmax", "argmax_genotype", "banded", "budget", "log_probabilities", "log_probability",
+    "probabilities",
     "sample", "shortlist",
 ]  # fmt: skip

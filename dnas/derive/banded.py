@@ -150,7 +150,8 @@ class Banded:
         """The band in units, widened by what rounding may have moved."""
         slack = 0 if self.exact else len(self._steps) / 2
         low = max(math.ceil((self.low_ms - self._offset) / self.unit_ms - slack - WHOLE), 0)
-        return low, math.floor((self.high_ms - self._offset) / self.unit_ms + slack + WHOLE)
+        high = math.floor((self.high_ms - self._offset) / self.unit_ms + slack + WHOLE)
+        return low, min(high, sum(int(w.max()) for w in self._whole))
 
     @cached_property
     def _scale(self) -> tuple[float, bool]:
