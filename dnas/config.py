@@ -176,18 +176,7 @@ class SearchConfig:
             )
         if self.family_ms and self.target_ms is not None:
             raise ConfigError(f"--target-ms {self.target_ms:g} and --family-ms are both given; expected one of them")
-        whole = (
-            "epochs",
-            "batch_size",
-            "train_epochs",
-            "seed",
-            "derive_samples",
-            "devices",
-            "seeds",
-            "theta_passes",
-            "theta_every",
-        )
-        for field in whole:
+        for field in _WHOLE:
             value = getattr(self, field)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ConfigError(f"{_flag(field)} is {value!r}; expected a whole number")
