@@ -12,6 +12,7 @@ from dnas import checkpoint, supernet
 from dnas.config import SearchConfig, warm_up_epochs
 from dnas.errors import ConfigError, RunError
 from dnas.files import kind
+from dnas.recipes import TRAITS, Traits
 from dnas.runs import read_config
 from dnas.search.finish import SUPERNET
 from dnas.space import Space
@@ -57,7 +58,9 @@ def as_before(config: SearchConfig, given: set[str], objects: set[str]) -> Searc
     old |= {"epochs": max((then.epochs or 1) - warm_up_epochs(then), 1), "theta_lr": None}
     if given & {"method", "objective", "recipe"}:  # the others' constants are their own
         old = {k: v for k, v in old.items() if k in (*FIXED, "lut", "missing", "train_epochs", "epochs", "seed", "remat")}
-    return SearchConfig(**{**old, **new, "from_supernet": config.from_supernet, "warm_up": 0.0})
+    final = {**old, **new, "from_supernet": config.from_supernet}
+    learns = "warm_up" not in TRAITS.get(final.get("method", config.method), Traits()).lacks
+    return SearchConfig(**{**final, "warm_up": 0.0 if learns else None})
 
 
 def read(folder: str, space: Space) -> tuple[Any, str]:
