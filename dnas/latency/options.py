@@ -20,7 +20,7 @@ Act = Annotated[
     tyro.conf.arg(metavar="relu|relu6|hswish|swish", help_behavior_hint=""),
 ]
 Missing = Annotated[Literal["error", "cost-model"] | None, tyro.conf.arg(metavar="error|cost-model", help_behavior_hint="")]
-Runtime = Literal["litert", "xla"]
+Runtime = Literal["litert", "onnxruntime", "xla"]
 Format = Literal["proxylessnas", "ofa", "mobile-vision", "single-path-nas", "hw-nas-bench", "tunas"]
 
 
@@ -144,7 +144,7 @@ class Build:
     out: str
     """Table to write (JSON). What is measured is kept in the folder OUT.build until then, and after."""
     runtime: Runtime = "litert"
-    """What runs the networks: litert (TensorFlow Lite and XNNPACK, as on phones), xla. No unit."""
+    """What runs the networks: litert (TensorFlow Lite and XNNPACK, as on phones), onnxruntime, xla. No unit."""
     threads: int = 1
     """Threads, each on a core of its own: a number from 1."""
     repeats: int = 30

@@ -24,7 +24,8 @@ if [ -n "${BENCHMARK_MODEL:-}" ]; then
   adb shell "chmod 755 $tool"
 fi
 adb shell "test -x $tool && echo found" | grep -q found || { echo "no $tool on the phone: set BENCHMARK_MODEL" >&2; exit 2; }
-adb push models passes golden on_phone.sh "$remote/"
+adb push models passes on_phone.sh "$remote/"
+[ ! -d golden ] || adb push golden "$remote/"
 
 mkdir -p logs
 {
