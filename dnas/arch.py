@@ -13,7 +13,7 @@ from typing import Any
 from dnas import zoo
 from dnas.errors import ArchitectureError, nearest
 from dnas.files import dump_json, read_json, sha256, shown, write_text
-from dnas.ops import Op, Shape, op_from_dict
+from dnas.ops import GlobalPoolOp, LinearOp, Op, Shape, op_from_dict
 from dnas.ops.base import MAX_SIZE, PADDINGS
 
 FORMAT = "dnas-arch/1"
@@ -110,9 +110,23 @@ class Architecture:
         """Multiply-accumulates of convolutions and matrix products, batch 1."""
         return sum(op.macs(shape) for op, shape in zip(self.layers, self.shapes, strict=False))
 
-    def at(self, resolution: int) -> Architecture:
-        """The same network on inputs of ``resolution`` x ``resolution`` pixels; metrics are dropped."""
-        return dataclasses.replace(self, resolution=resolution, metrics={})
+    def at(self, resolution: int | None = None, num_classes: int | None = None) -> Architecture:
+        """The same network for other images: pixels, or number of classes (the classifier's width follows).
+
+        A network whose output is a feature map gets a global pool and a classifier. Metrics are dropped.
+        Errors: ArchitectureError.
+        """
+        classes = self.num_classes if num_classes is None else num_classes
+        layers = self.layers
+        if classes != self.num_classes:
+            if not self.num_classes:
+                layers = (*layers, GlobalPoolOp(), LinearOp(in_=self.shapes[-1].channels, out=classes))
+            elif getattr(layers[-1], "out", None) == self.num_classes:
+                layers = (*layers[:-1], dataclasses.replace(layers[-1], out=classes))  # type: ignore[call-arg]
+            else:
+                raise ArchitectureError(f"{self.name}: its last layer is not a classifier of {self.num_classes} classes")
+        resolution = self.resolution if resolution is None else resolution
+        return dataclasses.replace(self, layers=layers, resolution=resolution, num_classes=classes, metrics={})
 
     @property
     def fingerprint(self) -> str:

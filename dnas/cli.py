@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -32,6 +32,12 @@ def command(name: str, kind: type[Config], main: Callable[[Config], int], args: 
     except KeyboardInterrupt:
         print("\ninterrupted before anything was computed", file=sys.stderr)
         return 130
+
+
+def changed(config: Any, but: Sequence[str] = ()) -> list[str]:
+    """The options, as words, that ``config`` (a frozen dataclass with defaults) has otherwise than by default."""
+    fields = [f for f in dataclasses.fields(config) if f.name not in but]
+    return ["--" + f.name.replace("_", "-") for f in fields if getattr(config, f.name) != f.default]
 
 
 def _spoken(kind: type[Config]) -> type[Config]:

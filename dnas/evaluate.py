@@ -39,10 +39,7 @@ class Accuracy:
 
     @property
     def interval95(self) -> tuple[float, float]:
-        """Wilson's interval (1927): honest also near 0 and 1, and for few images."""
-        z, n, p = 1.959964, self.n, self.top1
-        centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max((centre - spread) / (1 + z * z / n), 0.0), min((centre + spread) / (1 + z * z / n), 1.0)
+        return wilson95(self.hits, self.n)
 
     def to_dict(self) -> dict[str, Any]:
         return {"top1": self.top1, "interval95": list(self.interval95), "n": self.n, "loss": self.loss}
@@ -50,6 +47,15 @@ class Accuracy:
     def __str__(self) -> str:
         low, high = self.interval95
         return f"{self.top1:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {self.n})"
+
+
+def wilson95(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson (1927): honest also near 0 and 1, and for few images; (0, 1) for none."""
+    if not n:
+        return 0.0, 1.0
+    z, p = 1.959964, hits / n
+    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max((centre - spread) / (1 + z * z / n), 0.0), min((centre + spread) / (1 + z * z / n), 1.0)
 
 
 def recalibrate(

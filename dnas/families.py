@@ -7,7 +7,9 @@ activation n. BN follows PyTorch's defaults (eps 1e-5, padding symmetric); ``tf=
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -134,18 +136,42 @@ FAMILIES: dict[str, Callable[..., Architecture]] = {
 
 
 def make(spec: str) -> Architecture:
-    """``mobilenetv2:width=0.5,resolution=160``. Errors: ArchitectureError that names the option."""
+    """``mobilenetv2:width=0.5,resolution=160``; every family also takes ``stride`` (see ``at_stride``).
+
+    Errors: ArchitectureError that names the option.
+    """
     name, _, tail = spec.partition(":")
     parameters = inspect.signature(FAMILIES[name]).parameters
     arguments: dict[str, Any] = {}
+    known = [*parameters, "stride"]
     for item in filter(None, tail.split(",")):
         option, equals, text = item.partition("=")
-        if not equals or option not in parameters:
-            raise ArchitectureError(f"{spec!r}: expected NAME:option=value,..., got {item!r}{nearest(option, parameters)}")
-        arguments[option] = _value(text, type(parameters[option].default), f"{name}: {option}")
+        if not equals or option not in known:
+            raise ArchitectureError(f"{spec!r}: expected NAME:option=value,..., got {item!r}{nearest(option, known)}")
+        kind = int if option == "stride" else type(parameters[option].default)
+        arguments[option] = _value(text, kind, f"{name}: {option}")
+    stride = arguments.pop("stride", None)
     if not 0 < arguments.get("width", 1) <= 100 or not 0 < arguments.get("depth", 1) <= 100:
         raise ArchitectureError(f"{spec!r}: width and depth are multiples; expected more than 0, at most 100")
-    return FAMILIES[name](**arguments)
+    found = FAMILIES[name](**arguments)
+    return found if stride is None else at_stride(found, stride)
+
+
+def at_stride(network: Architecture, stride: int) -> Architecture:
+    """``network`` with its last maps at 1/``stride`` of the input's side: its first reducing layers reduce no more.
+
+    As MobileNetV2 and ResNets are used on images of 32 px, where a stride of 32 would leave one pixel (stride 8 leaves 4 x 4).
+    Errors: ArchitectureError where the network has no such stride.
+    """
+    strides = [getattr(op, "stride", 1) for op in network.layers]
+    possible = list(dict.fromkeys(math.prod(strides[i:]) for i in range(len(strides) + 1)))
+    if stride not in possible:
+        raise ArchitectureError(f"{network.name}: stride {stride}; expected one of {', '.join(map(str, possible))}")
+    layers = list(network.layers)
+    for index in range(next(i for i in range(len(strides) + 1) if math.prod(strides[i:]) == stride)):
+        if strides[index] > 1:
+            layers[index] = dataclasses.replace(layers[index], stride=1)  # type: ignore[call-arg]
+    return dataclasses.replace(network, layers=tuple(layers), name=f"{network.name}_stride{stride}")
 
 
 def _value(text: str, kind: type, where: str) -> Any:

@@ -156,4 +156,5 @@ def how_to_resume(journal: Journal, where: str, saved: str = "everything is save
     """What Ctrl-C prints."""
     if journal.folder is None:
         return f"interrupted {where}; nothing was saved, because the run has no folder (give out=...)"
-    return f"interrupted {where}; {saved}: python -m dnas.search --resume {shlex.quote(str(journal.whole or journal.folder))}"
+    whole = shlex.quote(str(journal.whole or journal.folder))
+    return f"interrupted {where}; {saved}: python -m {journal.command} --resume {whole}"

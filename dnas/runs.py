@@ -21,8 +21,10 @@ class Journal:
     """What a run remembers: in memory, and in ``folder`` unless that is None.
 
     All of several processes remember and read, and call the methods at the same points; the first of them writes.
-    ``history``: one dict per epoch. Files: ``config.json``, ``history.jsonl``, ``checkpoint/``.
+    ``history``: one dict per epoch. Files: ``config.json``, ``history.jsonl``, ``checkpoint/``. ``command``: what continues it.
     """
+
+    command = "dnas.search"
 
     def __init__(self, folder: Path | None, checkpoint_s: float = 20.0):
         self.folder = folder
@@ -145,15 +147,18 @@ def read_history(folder: Path, rows: int | None = None) -> list[dict[str, Any]]:
     return history
 
 
-def read_config(folder: str, option: str = "--resume ") -> dict[str, Any]:
-    """``config.json`` of a run folder; ``option``: what named it, for the error. Errors: RunError."""
+def read_config(folder: str, option: str = "--resume ", fields: str = "search") -> dict[str, Any]:
+    """``config.json`` of a run folder; ``option``: what named it, for the error; ``fields``: where its command's options stand.
+
+    Errors: RunError.
+    """
     path = Path(folder)
     if kind(path) != "folder":
         raise RunError(f"{option}{folder}: no such run folder")
     if kind(path / "config.json") != "file":
         raise RunError(f"{option}{folder}: it has no config.json, so it is not a run folder")
     body = read_json(path / "config.json", RunError)
-    for field in ("search", "inputs"):
+    for field in (fields, "inputs"):
         if not isinstance(body, dict) or not isinstance(body.get(field), dict):
             found = shown(body.get(field)) if isinstance(body, dict) else shown(body)
             raise RunError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -134,6 +134,7 @@ def apply(
     *,
     compute: Any = None,
     remat: bool = False,
+    after: Callable[[Slot, jax.Array, jax.Array], jax.Array] | None = None,
 ) -> tuple[Float[Array, "batch outputs"], Tree]:
     """Logits f32[batch, outputs] (a feature map for a network without classifier) and the statistics after this call.
 
@@ -141,6 +142,7 @@ def apply(
     ``compute``: dtype of maps and products (``jnp.bfloat16``); parameters, statistics and logits keep theirs.
     ``remat``: keep only the input of every layer and compute it again in the backward pass.
     ``gates``: needed where there are choices. Every candidate that runs updates its own statistics; others keep theirs.
+    ``after``: (slot, its input, its output) -> what goes on to the next slot, such as dropout.
     Errors: ConfigError where gates are missing, or images are of another shape.
     """
     if x.ndim != 4 or x.shape[1:] != tuple(net.input_shape):
@@ -148,7 +150,7 @@ def apply(
     net.check_gates(gates)
     y = x
     new_stats: Tree = {}
-    for _, y, moved in maps(net, params, stats, x, gates, train, momentum, compute, remat):  # noqa: B007
+    for _, y, moved in maps(net, params, stats, x, gates, train, momentum, compute, remat, after):  # noqa: B007
         new_stats |= moved
     return (y.reshape(y.shape[0], -1) if y.shape[1:3] == (1, 1) else y).astype(x.dtype), new_stats
 
@@ -163,6 +165,7 @@ def maps(
     momentum: float | jax.Array | None = None,
     compute: Any = None,
     remat: bool = False,
+    after: Callable[[Slot, jax.Array, jax.Array], jax.Array] | None = None,
 ) -> Iterator[tuple[tuple[Slot, ...], jax.Array, Tree]]:
     """Slots that run together, their last output and {name: new statistics}, in order; arguments as in ``apply``, unchecked."""
     decay = net.defaults.bn_momentum if momentum is None else momentum
@@ -175,7 +178,9 @@ def maps(
         block: Any = _SuperBlock(slots[0], net.defaults, train)
         block = jax.checkpoint(block) if remat else block
         each = [(params.get(_name(s), {}), stats.get(_name(s), {}), weights_of(s, gates)) for s in slots]
+        before = x
         x, found = _rolled(block, each, x, decay)
+        x = x if after is None else after(slots[-1], before, x)
         yield slots, x, {_name(s): own for s, own in zip(slots, found, strict=True) if own}
 
 

@@ -66,7 +66,7 @@ def to_bytes(architecture: Architecture, params: Tree, stats: Tree, about: Mappi
         raise WeightsError("safetensors files need the extra: pip install 'dnas[weights]'") from None
     _check(architecture, params, stats, "weights")
     tensors = {name: np.ascontiguousarray(value) for name, value in _flat({"params": params, "stats": stats})}
-    return serialised(tensors, {**about, "format": FORMAT, "architecture": json.dumps(architecture.to_dict())})
+    return _same_bytes(serialised(tensors, {**about, "format": FORMAT, "architecture": json.dumps(architecture.to_dict())}))
 
 
 def load(path: str | os.PathLike[str]) -> Weights:
@@ -115,6 +115,16 @@ def main(config: WeightsConfig) -> int:
     save(config.out, architecture, params, stats)
     print(f"written {config.out}: {architecture}")
     return 0
+
+
+def _same_bytes(data: bytes) -> bytes:
+    """A safetensors file with its metadata in alphabetical order: the library writes them in another one each time."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _check(architecture: Architecture, params: Tree, stats: Tree, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 
 from dnas.data import Dataset, Feed, Split, split
 from dnas.data import feed as feed_module
-from dnas.data.augment import random_crop, random_flip, shrink
+from dnas.data.augment import AUGMENTATIONS, random_crop, random_flip, shrink
 from dnas.errors import DataError
 
 
@@ -115,7 +116,7 @@ def test_feeds_share_the_images_on_the_device_and_free_them():
 
 def test_crops_are_windows_of_the_padded_image():
     x = jnp.asarray(np.arange(1, 1 + 64 * 16, dtype=np.float32).reshape(64, 4, 4, 1))
-    out = np.asarray(random_crop(jax.random.key(0), x, 1))
+    out = np.asarray(random_crop(jax.random.split(jax.random.key(0), 64), x, 0.25))
     padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
     places = set()
     for image, source in zip(out, padded, strict=True):
@@ -127,7 +128,7 @@ def test_crops_are_windows_of_the_padded_image():
 
 def test_flips_mirror_about_half_of_the_images():
     x = jnp.asarray(np.random.default_rng(0).random((400, 4, 4, 3), np.float32))
-    out = np.asarray(random_flip(jax.random.key(1), x))
+    out = np.asarray(random_flip(jax.random.split(jax.random.key(1), 400), x))
     flipped = np.array([np.array_equal(a, b[:, ::-1]) for a, b in zip(out, np.asarray(x), strict=True)])
     kept = np.array([np.array_equal(a, b) for a, b in zip(out, np.asarray(x), strict=True)])
     assert np.all(flipped ^ kept) and 150 < flipped.sum() < 250
@@ -138,11 +139,17 @@ def test_a_feed_applies_the_augmentation_it_was_asked_for():
     plain, crop, both = (feed(data, augment=a, seed=2) for a in ("none", "crop", "crop-flip"))
     positions = plain.positions(0)
     pixels = data.train.images[positions].astype(np.float32)
-    key = jax.random.split(jax.random.fold_in(jax.random.key(2), 0))
-    cut = random_crop(key[0], jnp.asarray(pixels), 1)
+    epoch = jax.random.fold_in(jax.random.key(2), 0)
+
+    def keys(name):
+        number = list(AUGMENTATIONS).index(name)
+        return jnp.stack([jax.random.fold_in(jax.random.fold_in(epoch, int(p)), number) for p in positions])
+
+    cut = random_crop(keys("crop"), jnp.asarray(pixels), 0.125)
     mean, std = np.float32(data.mean).reshape(1, 1, 1, 3), np.float32(data.std).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(crop.batch(0)[0], (cut / 255 - mean) / std, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(both.batch(0)[0], (random_flip(key[1], cut) / 255 - mean) / std, rtol=1e-5, atol=1e-5)
+    mirrored = random_flip(keys("flip"), cut)
+    np.testing.assert_allclose(both.batch(0)[0], (mirrored / 255 - mean) / std, rtol=1e-5, atol=1e-5)
     assert not np.array_equal(plain.batch(0)[0], crop.batch(0)[0])
 
 
@@ -195,9 +202,9 @@ def test_dtype():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(augment="crop-flop"), "did you mean 'crop-flip'"),
+        (dict(augment="crop-flop"), "unknown augmentation 'crop-flop'.*did you mean 'crop-flip'"),
         (dict(channels=1), "3 channels and the network takes 1; use a network"),
-        (dict(channels=4), "images must be grey"),
+        (dict(channels=4), "they must be as many, or grey images"),
         (dict(batch_size=0), "batch_size=0"),
         (dict(batch_size=1.5), "batch_size=1.5"),
         (dict(resolution=-8), "resolution=-8"),
@@ -268,11 +275,25 @@ def test_lazy_feed_reads_ahead_in_other_threads_and_reads_once():
     store = Slow(data.train.images)
     source = feed(data, Split(store, data.train.labels))
     source.batch(0)
-    source._ahead._pending[3][-1].result(timeout=10)  # step 3 is on its way without being asked for
+    limit = time.monotonic() + 60
+    while len(store.reads) < 3 * 16 and time.monotonic() < limit:  # later steps are on their way without being asked for
+        time.sleep(0.01)
+    assert len(store.reads) >= 3 * 16
     for step in range(1, 6):
         source.batch(step)
-    for parts in source._ahead._pending.values():
-        [part.result(timeout=10) for part in parts]
     assert threading.main_thread() not in store.threads
-    wanted = np.concatenate([source.positions(step) for step in range(9)])
-    assert sorted(store.reads) == sorted(wanted.tolist())
+    read = np.array(store.reads)
+    wanted = np.concatenate([source.positions(step) for step in range(-(-len(read) // 16) + 1)])
+    counts, most = np.bincount(read, minlength=100), np.bincount(wanted, minlength=100)
+    assert (counts <= most).all() and len(read) >= 96  # none was read twice
+
+
+def test_an_error_in_a_thread_arrives_as_it_is():
+    class Broken(Slow):
+        def read(self, indices):
+            raise DataError("photo.jpg is not a readable JPEG or PNG image (3 bytes)")
+
+    data = make()
+    source = feed(data, Split(Broken(data.train.images), data.train.labels))
+    with pytest.raises(DataError, match=r"^photo\.jpg is not a readable"):
+        source.batch(0)

@@ -205,3 +205,21 @@ def test_damaged_sets(prepared, tmp_path, damage):
     else:
         (folder / "dataset_info.json").write_text("{")
     refused("tfds build tiny_grey", "tfds:tiny_grey", data_dir=tmp_path)
+
+
+def test_splits_are_named_in_the_notation_of_tfds(prepared):
+    whole = load("tfds:tiny_colour", data_dir=prepared)
+    part = load("tfds:tiny_colour:1.2.0@train[:50%],validation", data_dir=prepared)
+    assert part.name == "tfds:tiny_colour@train[:50%],validation"
+    assert np.array_equal(part.train.images, COLOUR[:9]) and np.array_equal(part.test.images, COLOUR[:3])
+    alone = load("tfds:tiny_colour@test", data_dir=prepared)
+    assert len(alone.train) + len(alone.test) == 6 and whole.fingerprint != part.fingerprint
+    refused("no split 'tst'", "tfds:tiny_colour@tst", data_dir=prepared)
+    refused(
+        "; there is 'train', 'test', 'validation', and parts such as train[:10%]",
+        "tfds:tiny_colour@train[5:3",
+        data_dir=prepared,
+    )
+    refused("3 splits", "tfds:tiny_colour@train,test,validation", data_dir=prepared)
+    refused("is empty", "tfds:tiny_colour@train[:0%]", data_dir=prepared)
+    refused("has no labels", "tfds:tiny_grey@train,test", data_dir=prepared)

@@ -47,12 +47,12 @@ def test_descriptions_spaces_tables_and_options_need_no_jax() -> None:
     assert {"dnas.space_files", "dnas.latency.table"} <= loaded and not loaded & {*HEAVY, "tyro", "rich"}
 
 
-def test_help_needs_no_jax() -> None:
+@pytest.mark.parametrize(("command", "config"), [("dnas.search", "dnas.config"), ("dnas.train", "dnas.train.config")])
+def test_help_needs_no_jax(command: str, config: str) -> None:
     loaded = modules_after(
-        "import runpy; sys.argv = ['dnas.search', '--help']; "
-        "runpy.run_module('dnas.search', run_name='__main__', alter_sys=True)"
+        f"import runpy; sys.argv = ['{command}', '--help']; runpy.run_module('{command}', run_name='__main__', alter_sys=True)"
     )
-    assert "dnas.config" in loaded and "tyro" in loaded and not loaded & set(HEAVY)
+    assert config in loaded and "tyro" in loaded and not loaded & set(HEAVY)
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,10 @@ def test_names_do_not_depend_on_the_input_size() -> None:
     network = Architecture.load("mobilenetv2:width=0.5,resolution=96")
     assert network == dataclasses.replace(Architecture.load("mobilenetv2_050"), resolution=96)
     assert network.name == "mobilenetv2_w0.5"
+
+
+def test_families_reduce_less_for_small_images():
+    whole, less = (Architecture.load(f"mobilenetv2:width=0.25,resolution=32{more}") for more in ("", ",stride=8"))
+    assert less.params == whole.params and str(less.shapes[-4]).startswith("4x4") and less.macs > whole.macs
+    assert [op.stride for op in less.layers if getattr(op, "stride", 1) > 1] == [2, 2, 2]
+    assert Architecture.load("mobilenetv2:stride=32").layers == Architecture.load("mobilenetv2").layers

@@ -21,6 +21,7 @@ from dnas.methods import METHODS, Form, everywhere
 from dnas.search import engine
 from dnas.space import Space
 from dnas.train import TrainPhase
+from dnas.train.config import TrainConfig, complete
 
 
 class Side:
@@ -93,10 +94,8 @@ class _Fixed:
     def __init__(self, case: Case, space: Space):
         genotype = [v[0] for v in case.chosen(space).values()]
         batches: Any = _Batches(case.batch)
-        self.phase = TrainPhase(
-            space.fix(genotype), batches, epochs=1000, lr=1e-3, weight_decay=1e-4, remat=case.remat, devices=1,
-            compute=None if case.compute == "float32" else case.compute,
-        )  # fmt: skip
+        recipe = TrainConfig(epochs=1000, lr=1e-3, remat=case.remat, devices=1, compute=case.compute)  # type: ignore[arg-type]
+        self.phase = TrainPhase(space.fix(genotype), batches, complete(recipe))
         _, params, stats = supernet.init(self.phase.architecture, jax.random.key(0))
         self.state = self.phase.init(params, stats)
 

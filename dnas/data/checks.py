@@ -11,6 +11,8 @@ import numpy as np
 from dnas.data.arraytypes import Images, Labels
 from dnas.errors import DataError
 
+MAX_CHANNELS = 64  # of multispectral images; more is a mistake of the axes
+
 
 def images(given: Any, what: str) -> Images:
     """``uint8[n, h, w, c]`` from ``[n, h, w]`` or ``[n, h, w, c]``; see ``Dataset.from_arrays`` for other types.
@@ -25,9 +27,9 @@ def images(given: Any, what: str) -> Images:
         array = array[..., None]
     if array.ndim != 4 or 0 in array.shape:
         raise DataError(f"{what} has shape {list(np.shape(given))}; expected [n, h, w] or [n, h, w, c], none of them 0")
-    if array.shape[3] not in (1, 2, 3, 4):
+    if array.shape[3] > 4 and (array.shape[1] in (1, 3, 4) or array.shape[3] > MAX_CHANNELS):
         first = array.shape[1] in (1, 3, 4)
-        advice = "it looks channels-first: use images.transpose(0, 2, 3, 1)" if first else "expected 1 or 3 (RGB)"
+        advice = "it looks channels-first: use images.transpose(0, 2, 3, 1)" if first else f"expected 1 to {MAX_CHANNELS}"
         raise DataError(f"{what} has shape {list(array.shape)}, so {array.shape[3]} channels; {advice}")
     return np.ascontiguousarray(_bytes(array, what))
 

@@ -97,6 +97,7 @@ class Dataset:
         mean: per channel of the training images, in units of 0..1 (of a sample of them for a lazy set).
         std: as ``mean``; at least 1/255, so that dividing by it is safe.
         fingerprint: SHA-256 of the content, or of source and version for a lazy set.
+        skipped: files that could not be read and were left out.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    skipped: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -17,6 +17,7 @@ from dnas.data.arraytypes import Images, Indices, Shape, Store
 from dnas.errors import DataError
 
 IN_MEMORY_BYTES = 2_000_000_000  # larger splits stay encoded
+Box = tuple[float, float, float, float]
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -37,6 +38,7 @@ class Encoded:
         channels: 1, 3 or 4; images of other colour models are converted.
         crop: images differ in size: scale the shorter side and cut the centre out. Otherwise another size is an error.
         name: for messages.
+        names: index -> name of an image, for messages; by default its number.
     """
 
     fetch: Callable[[int], bytes]
@@ -46,6 +48,7 @@ class Encoded:
     channels: int
     crop: bool
     name: str
+    names: Callable[[int], str] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -63,8 +66,29 @@ class Encoded:
         """Decode these images, one after the other, in the calling thread."""
         result = np.empty((len(indices), *self.shape[1:]), np.uint8)
         for place, index in enumerate(self.indices[indices]):
-            result[place] = decode(self.fetch(int(index)), self.shape[1:], self.crop, f"{self.name}: image {index}")
+            result[place] = decode(self.fetch(int(index)), self.shape[1:], self.crop, self._what(int(index)))
         return result
+
+    def cuts(self, indices: Indices, draws: np.ndarray, resolution: int, least: float) -> Images:
+        """A random part of each of these images, ``uint8[k, resolution, resolution, c]``, cut out of the original.
+
+        ``draws`` and ``least``: as ``dnas.data.augment.cuts`` takes them.
+        """
+        from dnas.data.augment import cuts
+
+        result = np.empty((len(indices), resolution, resolution, self.channels), np.uint8)
+        for place, (index, draw) in enumerate(zip(self.indices[indices], draws, strict=True)):
+
+            def box(height: int, width: int, draw: np.ndarray = draw) -> Box:
+                top, left, high, wide = (float(v) for v in cuts(draw, height, width, least))
+                return left, top, left + wide, top + high
+
+            shape = (resolution, resolution, self.channels)
+            result[place] = decode(self.fetch(int(index)), shape, True, self._what(int(index)), box)
+        return result
+
+    def _what(self, index: int) -> str:
+        return self.names(index) if self.names else f"{self.name}: image {index}"
 
     def load(self) -> Images:
         """Decode all images into memory, in threads."""
@@ -132,7 +156,9 @@ def size(data: bytes, what: str) -> tuple[int, int, int]:
         raise DataError(f"{what} is not a readable JPEG or PNG image ({len(data)} bytes)") from error
 
 
-def decode(data: bytes, shape: tuple[int, int, int], crop: bool, what: str) -> np.ndarray:
+def decode(
+    data: bytes, shape: tuple[int, int, int], crop: bool, what: str, box: Callable[[int, int], Box] | None = None
+) -> np.ndarray:
     """One encoded image as ``uint8[h, w, c]``.
 
     Args:
@@ -140,6 +166,7 @@ def decode(data: bytes, shape: tuple[int, int, int], crop: bool, what: str) -> n
         shape: (h, w, c) to deliver, px; c is 1, 3 or 4.
         crop: scale the shorter side to fit (bilinear with antialiasing) and cut the centre out.
         what: the image's name, for messages.
+        box: (height, width) of the image -> (left, top, right, bottom) in px, of the part that is scaled to ``shape``.
 
     Raises:
         DataError: the bytes are damaged, or the size differs and ``crop`` is false.
@@ -151,10 +178,15 @@ def decode(data: bytes, shape: tuple[int, int, int], crop: bool, what: str) -> n
         with Image.open(io.BytesIO(data)) as image:
             if crop:  # a JPEG of four times the size or more is decoded at 1/2, 1/4 or 1/8, which is faster
                 scale = max(height / image.height, width / image.width)
+                if box is not None:
+                    left, top, right, bottom = box(image.height, image.width)
+                    scale = max(height / (bottom - top), width / (right - left))
                 image.draft(_MODES[channels], (2 * math.ceil(image.width * scale), 2 * math.ceil(image.height * scale)))
             picture = image.convert(_MODES[channels])
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{what} is not a readable JPEG or PNG image ({len(data)} bytes)") from error
+    if box is not None:  # a draft is smaller than the image: the box is found anew
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR, box(picture.height, picture.width))
     if crop and (picture.height, picture.width) != (height, width):
         scale = max(height / picture.height, width / picture.width)
         scaled = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))

@@ -22,24 +22,33 @@ class Source(NamedTuple):
 
     form: str
     loader: str
+    options: tuple[str, ...] = ()  # of ``load``, that it takes besides
 
 
 SOURCES = {
     "digits": Source("digits", "dnas.data.sources:digits"),
+    "folder": Source("folder:PATH", "dnas.data.folder:load", ("bad_images",)),
     "idx": Source("idx:FOLDER", "dnas.data.idx:load"),
     "npz": Source("npz:FILE", "dnas.data.npz:load"),
     "tfds": Source("tfds:NAME", "dnas.data.tfds:load"),
 }
 
 
-def load(spec: str, *, data_dir: str | os.PathLike[str] | None = None, resolution: int | None = None) -> Dataset:
+def load(
+    spec: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    resolution: int | None = None,
+    bad_images: str = "refuse",
+) -> Dataset:
     """A data set, by its spec.
 
     ==================================  ==============================================================================
     ``digits``                          scikit-learn's 1,797 handwritten digits, 8 x 8 px, 10 classes
+    ``folder:PATH``                     one folder of JPEG or PNG files per class; see ``dnas.data.folder``
     ``idx:FOLDER``                      IDX files (MNIST, Fashion-MNIST), plain or gzipped
     ``npz:FILE``                        NumPy archive of images or of JPEG files; see ``dnas.data.npz``
-    ``tfds:NAME[/CONFIG][:VERSION]``    TensorFlow Datasets, prepared as ArrayRecord; read without TensorFlow
+    ``tfds:NAME[:VERSION][@SPLITS]``    TensorFlow Datasets, prepared as ArrayRecord; read without TensorFlow
     ==================================  ==============================================================================
 
     Args:
@@ -47,6 +56,8 @@ def load(spec: str, *, data_dir: str | os.PathLike[str] | None = None, resolutio
         data_dir: where relative paths start, and where TFDS keeps its sets (default: TFDS's own).
         resolution: px; images of a set whose images differ in size are scaled (shorter side) and centre-cropped to it.
             Sets of one size keep it: ``Feed`` resizes. No limit is set on how far an image is scaled up.
+        bad_images: "refuse" or "skip" unreadable files of ``folder:``, which are listed either way. Damaged images of other
+            sources are always refused.
 
     Raises:
         DataError: unknown spec, missing or damaged files, labels that are no classes; one line, with what to do.
@@ -62,7 +73,10 @@ def load(spec: str, *, data_dir: str | os.PathLike[str] | None = None, resolutio
         raise DataError(f"resolution={resolution!r}; expected a whole number of px, such as 32")
     module, _, function = source.loader.partition(":")
     loader = getattr(importlib.import_module(module), function)
-    result: Dataset = loader(argument, None if data_dir is None else os.fspath(data_dir), resolution)
+    if bad_images not in ("refuse", "skip"):
+        raise DataError(f"bad_images={bad_images!r}; expected 'refuse' or 'skip'")
+    more = {k: v for k, v in (("bad_images", bad_images),) if k in source.options}
+    result: Dataset = loader(argument, None if data_dir is None else os.fspath(data_dir), resolution, **more)
     return result
 
 
@@ -83,7 +97,7 @@ def _hint(spec: str, name: str) -> str:
     if path.suffix == ".npz":
         return f"; did you mean 'npz:{spec}'?"
     if kind(path) == "folder":
-        return f"; did you mean 'idx:{spec}'?"
+        return f"; did you mean 'idx:{spec}' or 'folder:{spec}'?"
     close = nearest(name, SOURCES)
     if "did you mean" in close:
         return close

@@ -24,31 +24,34 @@ from dnas.files import expand, kind, one_line
 
 
 def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset:
-    """A prepared set; NAME may carry ``/CONFIG``, ``:VERSION`` and ``@DIR`` (which overrides ``data_dir``).
+    """A prepared set; NAME may carry ``/CONFIG``, ``:VERSION`` and ``@SPLITS``.
 
-    The test split is ``test``, or ``validation`` where there is no labelled ``test``. A set whose decoded images exceed
+    ``@TRAIN,TEST`` names the splits in TFDS's notation (``@train[:10%],test``); of one alone 20 % are held out. Without it they
+    are ``train``, and ``test`` or, where there is no labelled one, ``validation``. ``@DIR``, with a slash, overrides
+    ``data_dir``. A set whose decoded images exceed
     2 GB stays on disk and is decoded on demand.
 
     Args:
-        argument: such as ``cifar10``, ``cifar10:3.0.2``, ``emnist/balanced``.
+        argument: such as ``cifar10``, ``cifar10:3.0.2``, ``emnist/balanced``, ``emnist/balanced@train[:50%],test``.
         data_dir: where TFDS keeps its sets; its default is ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
         resolution: px; needed for sets whose images differ in size.
 
     Raises:
         DataError: unknown, not prepared, prepared in another format, or no image classification set.
     """
-    name, at, folder = argument.partition("@")
-    if at:
-        data_dir = folder
+    name, _, more = argument.partition("@")
+    splits = ""
+    if "/" in more or os.sep in more or more.startswith("~"):
+        data_dir = more
+    else:
+        splits = more
     if data_dir is not None:
         data_dir = str(expand(data_dir))
     builder = _builder(name, data_dir)
     info = builder.info
     image, label = _features(info.features, name)
-    wanted = [s for s in ("train", "test", "validation") if s in info.splits and info.splits[s].num_examples]
-    sources = {split: _source(builder, split, image, name, data_dir) for split in wanted}
-    if "train" not in sources:
-        raise DataError(f"tfds:{name} has no split 'train', only {', '.join(map(repr, info.splits)) or 'none'}")
+    train, *others = _splits(info, splits, name)
+    sources = {split: _source(builder, split, image, name, data_dir) for split in (train, *others)}
     h, w, c = info.features[image].shape
     crop = h is None or w is None
     if not crop:
@@ -57,7 +60,7 @@ def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset
         raise DataError(f"the images of tfds:{name} differ in size; give a resolution in px (resolution=224)")
     else:
         height = width = resolution
-    c = c or encoded.size(sources["train"](0)[image], f"tfds:{name}: image 0")[2]
+    c = c or encoded.size(sources[train](0)[image], f"tfds:{name}: image 0")[2]
     if c not in (1, 3, 4):
         raise DataError(f"the images of tfds:{name} have {c} channels; expected 1 (grey) or 3 (RGB)")
 
@@ -75,14 +78,41 @@ def load(argument: str, data_dir: str | None, resolution: int | None) -> Dataset
     version = " ".join(
         [info.full_name, image, label, f"{h} {w} {c} {resolution}"]
         + [f"{s} {info.splits[s].shard_lengths} {info.splits[s].num_bytes}" for s in sorted(info.splits)]
-    )
-    images, labels = part("train")
+        + [splits]
+    ).rstrip()
+    images, labels = part(train)
     classes = checks.classes(info.features[label].names, labels, f"tfds:{name}")
-    labelled = [s for s in ("test", "validation") if s in sources and int(sources[s](0)[label]) >= 0]
+    labelled = [s for s in others if int(sources[s](0)[label]) >= 0]
+    if splits and others and not labelled:
+        raise DataError(f"tfds:{name}: the split {others[0]!r} has no labels; name another one")
     test_images, test_labels = part(labelled[0]) if labelled else (None, None)
     lazy = not all(isinstance(store, np.ndarray | None) for store in (images, test_images))
-    title = f"tfds:{info.full_name.rpartition('/')[0]}"
+    title = f"tfds:{info.full_name.rpartition('/')[0]}" + (f"@{splits}" if splits else "")
     return assemble(title, images, labels, test_images, test_labels, classes, version=version if lazy else None)
+
+
+def _splits(info: Any, given: str, name: str) -> list[str]:
+    """The training split, then those that may be the test split, the best first. Errors: DataError."""
+    known = ", ".join(map(repr, info.splits)) or "none"
+    if not given:
+        if "train" not in info.splits:
+            raise DataError(f"tfds:{name} has no split 'train', only {known}; name one: tfds:{name}@SPLIT")
+        return ["train", *(s for s in ("test", "validation") if s in info.splits and info.splits[s].num_examples)]
+    wanted = given.split(",")
+    if len(wanted) > 2:
+        raise DataError(
+            f"tfds:{name}@{given}: {len(wanted)} splits; expected one for training, or one for training and one to test"
+        )
+    for split in wanted:
+        try:
+            count = info.splits[split].num_examples
+        except Exception as error:  # TFDS raises whatever its parser raises
+            raise DataError(
+                f"tfds:{name}@{given}: no split {split!r} ({one_line(error)}); there is {known}, and parts such as train[:10%]"
+            ) from error
+        if not count:
+            raise DataError(f"tfds:{name}@{given}: the split {split!r} is empty; choose a larger part")
+    return wanted
 
 
 def _builder(name: str, data_dir: str | None) -> Any:

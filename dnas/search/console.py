@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich import progress as bars
-from rich.console import Console as RichConsole
-
+from dnas.console import Talker
 from dnas.describe import print_table
 from dnas.search.results import FIGURES, FamilyResult, SearchResult, SeedsResult
 
@@ -25,54 +22,10 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class Watcher:
-    """Progress bars, one per phase, and one line per epoch; says nothing if ``console`` is None."""
-
-    def __init__(self, console: RichConsole | None):
-        self._console = console
-        self._tasks: dict[str, bars.TaskID] = {}
-        self._headed = False
-        columns = (
-            bars.TextColumn("{task.description:<9}"), bars.BarColumn(), bars.TaskProgressColumn(),
-            bars.MofNCompleteColumn(), bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
-        )  # fmt: skip
-        self.bars = bars.Progress(*columns, console=console, disable=console is None, speed_estimate_period=120)
-
-    def begin(self, phase: str, total: int, done: int) -> None:
-        self._tasks[phase] = self.bars.add_task(phase, total=total, completed=done)
-
-    def advance(self, phase: str) -> None:
-        self.bars.advance(self._tasks[phase])
-
-    def row(self, row: dict[str, Any]) -> None:
-        """One line of a single search; of a family, one for each member."""
-        if self._console is None:
-            return
-        for member in row.get("members", ()):
-            self.row({k: v for k, v in row.items() if k != "members"} | member)
-        if "members" in row:
-            return
-        if row["phase"] != "search":
-            self.bars.update(self._tasks[row["phase"]], description=f"{row['phase']} {row['train_accuracy']:.1%}")
-            return
-        if not self._headed:
-            self._headed = True
-            self.bars.console.print(
-                "  ".join(f"{h:>{_width(f)}}" for h, _, f in _COLUMNS), style="bold", highlight=False, markup=False
-            )
-        cells = (f"{'-':>{_width(f)}}" if row[k] is None else format(row[k], f) for _, k, f in _COLUMNS)
-        self.bars.console.print("  ".join(cells), highlight=False, markup=False)
-
-
-class Console:
+class Console(Talker):
     """Prints to the terminal; nothing at all if ``talk`` is False."""
 
-    def __init__(self, talk: bool):
-        self._rich = RichConsole(soft_wrap=True) if talk else None
-
-    def note(self, text: str) -> None:
-        if self._rich:
-            self._rich.print(text, highlight=False, markup=False)
+    phase, columns = "search", _COLUMNS
 
     def summary(self, setup: Setup) -> None:
         """Before the start: space, latency range, table, data, target, warnings."""
@@ -97,12 +50,6 @@ class Console:
         for warning in (w for c in setup.costs for w in (*c.terms.slowest_warnings, *c.terms.warnings)):
             self.note(f"note     {warning}")
         self.note("")
-
-    @contextlib.contextmanager
-    def progress(self) -> Iterator[Watcher]:
-        watcher = Watcher(self._rich)
-        with watcher.bars:
-            yield watcher
 
     def result(self, result: SearchResult | FamilyResult | SeedsResult) -> None:
         """After the end: what was found, and the paths."""
@@ -187,7 +134,3 @@ class Console:
 def _interval(report: LatencyReport) -> str:
     """Where the measured latency is expected to lie; nothing where the table cannot say."""
     return f" ({report.interval_ms[0]:.4g} to {report.interval_ms[1]:.4g})" if report.interval_ms else ""
-
-
-def _width(spec: str) -> int:
-    return max(int(spec.split(".")[0].rstrip("d%")), 0)

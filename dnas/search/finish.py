@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from dnas import checkpoint, loop, supernet, weights
+from dnas.console import Watcher
 from dnas.data import Dataset
 from dnas.devices import on_first, replicate
 from dnas.errors import WeightsError
@@ -18,12 +19,13 @@ from dnas.files import dump_json, write_bytes, write_text
 from dnas.runs import Journal
 from dnas.search import record
 from dnas.search.choose import choose
-from dnas.search.console import Console, Watcher
+from dnas.search.console import Console
 from dnas.search.engine import Setup, State
 from dnas.search.family import Family, begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.results import FamilyResult, SearchResult
 from dnas.train import TrainPhase
+from dnas.train.config import TrainConfig, complete
 
 SUPERNET = "supernet"  # folder of a run with the weights that its search ended with
 
@@ -140,10 +142,13 @@ def _start(setup: Setup, state: State, journal: Journal, watcher: Watcher) -> tu
 def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
     config = setup.config
     assert config.train_epochs is not None and config.lr is not None and config.weight_decay is not None and config.augment
+    short = TrainConfig(
+        epochs=config.train_epochs, batch_size=config.batch_size, lr=config.lr, weight_decay=config.weight_decay,
+        augment=config.augment, compute=config.compute, remat=config.remat, devices=config.devices, seed=config.seed,
+    )  # fmt: skip
     return TrainPhase(
-        setup.space.fix(notes["genotype"]), setup.feed(setup.splits.train, config.augment), epochs=config.train_epochs,
-        lr=config.lr, weight_decay=config.weight_decay, compute=config.compute_dtype, remat=config.remat,
-        devices=config.devices, first_number=setup.schedule.before(setup.schedule.epochs),
+        setup.space.fix(notes["genotype"]), setup.feed(setup.splits.train, config.augment), complete(short),
+        first_number=setup.schedule.before(setup.schedule.epochs),
     )  # fmt: skip
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
-from importlib import metadata
 from typing import Any
-
-import jax
 
 from dnas.arch import Architecture
 from dnas.evaluate import Accuracy
 from dnas.latency.table import LatencyReport
+from dnas.provenance import elsewhere, machine, versions
 from dnas.search import diagnosis
 from dnas.search.engine import Setup
+
+__all__ = ["command", "config_json", "elsewhere", "finished", "machine", "versions"]
 
 
 def command(setup: Setup) -> str | None:
@@ -48,34 +46,6 @@ def config_json(setup: Setup) -> dict[str, Any]:
     return found | (
         {"family_ms": list(setup.family.config.family_ms)} if setup.family and len(setup.family.members) > 1 else {}
     )
-
-
-def machine() -> dict[str, Any]:
-    """Versions, and the devices and cores on which results are the same byte for byte."""
-    device = jax.local_devices()[0]
-    return {
-        **versions(), "platform": device.platform, "device": device.device_kind, "cores": os.cpu_count(),
-        "processes": jax.process_count(),
-    }  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    from dnas import __version__
-
-    names = {n: metadata.version(n) for n in ("jax", "flax", "optax", "numpy")}
-    return {"dnas": __version__, "python": platform.python_version(), **names}
-
-
-def elsewhere(body: dict[str, Any], devices: int | None) -> tuple[str, ...]:
-    """A sentence if a run with the ``config.json`` ``body`` is resumed on another machine than it began on, or ``devices``."""
-    then, now = body.get("machine"), machine() | {"devices": devices}
-    changed = ["unknown"]
-    if isinstance(then, dict):
-        then = {"processes": 1, **then, "devices": body["search"].get("devices")}
-        changed = [f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v]
-    if not changed:
-        return ()
-    return (f"Resumed elsewhere than it began ({', '.join(changed)}): the result may differ in rounding.",)
 
 
 def finished(
