@@ -20,7 +20,8 @@ class SearchConfig:
     """
 
     lut: str = ""
-    """Latency table: a shipped name (samsung_s8.json) or a path (./mine.json). Unit: ms per op. Needed unless --resume."""
+    """Latency table: a shipped name (samsung_s8.json) or a path (./mine.json). Unit: ms per op. Needed unless
+    --resume; or with --cost macs or params alone, when samsung_s8.json reports the latency and nothing holds it."""
     space: str = "fbnet_mini"
     """Search space: a shipped name (fbnet_mini, fbnet_cifar, fbnet), with options (fbnet:expand1=true), or a .py or
     .json file. A .py file is code and is run. No unit."""

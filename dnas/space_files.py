@@ -186,7 +186,7 @@ def _layer_from_json(given: Any) -> Any:
             raise SpaceError("a stage has the fields depth and layers (a list)")
         return Stage(_choice(given["depth"], _value), tuple(_layer_from_json(layer) for layer in given["layers"]))
     chosen = {k: v for k, v in given.items() if isinstance(v, Mapping) and set(v) & set(_OPEN)}
-    if not chosen:
+    if not chosen and "label" not in given:
         return op_from_dict(given)
     if not isinstance(given.get("op"), str) or given["op"] not in OPS:
         raise SpaceError(f"unknown op {shown(given.get('op'))}{nearest(shown(given.get('op')), OPS)}")

@@ -56,7 +56,8 @@ def SPACE(width: float = 1.0, stages: int = 7, layers: int = 5, resolution: int 
         body += [Stage(OneOf(f"{block}.layers", lengths), tuple(inside))] if len(lengths) > 1 else inside
         before = own
     _, *end = head(1280, 1280, num_classes)
-    arriving = before if isinstance(before, int) else Follow(before.name, before.options)
-    body += [Template(ConvOp, in_=arriving, out=1280), *end]
+    fixed = isinstance(before, int)
+    last = ConvOp(in_=before, out=1280) if fixed else Template(ConvOp, in_=Follow(before.name, before.options), out=1280)
+    body += [last, *end]
     options = {"width": width, "stages": stages, "layers": layers}
     return Space("mnasnet", tuple(body), 3, resolution, num_classes, options=options)

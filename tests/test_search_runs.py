@@ -13,6 +13,8 @@ import dnas
 from dnas import loop
 from dnas.config import SearchConfig
 from dnas.errors import ConfigError, DnasError, Interrupted, NotFiniteError, RunError
+from dnas.latency import LatencyTable
+from dnas.latency.costs import by_count
 from dnas.search import SearchResult, __main__, resume, run
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -161,10 +163,22 @@ def test_from_python_nothing_is_written_unless_asked(folder, in_tmp):
             run(space, tiny.table_for(space), images(), **wrong)
 
 
+def test_macs_alone_can_be_held(folder, in_tmp):
+    """Without --lut: latency is reported by the table that prices every op, with a target that never binds."""
+    low, high = (by_count(tiny.template_space(), "macs", 1.0).terms.extreme(sign)[0] for sign in (1, -1))
+    target = (low + high) / 2
+    result = search(folder, True, lut="", also=(f"macs={target}",), epochs=3, train_epochs=0)
+    config = json.loads((result.folder / "config.json").read_text(encoding="utf-8"))["search"]
+    slowest = result.space.latency_range(LatencyTable.load("samsung_s8.json"))[1]
+    assert (config["lut"], config["target_ms"]) == ("samsung_s8.json", pytest.approx(slowest))
+    assert result.architecture.macs <= target < high
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"lut": ""}, "--lut is missing"),
+        ({"lut": "", "also": ("macs=3000",), "target_ms": 0.1}, "--lut is missing"),
         ({"lut": "samsung_s9.json"}, "samsung_s8"),
         ({"space": "fbnet_min"}, "did you mean 'fbnet_mini'"),
         ({"data": "digit"}, "digits"),

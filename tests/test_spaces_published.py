@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dnas.arch import Architecture
 from dnas.errors import SpaceError
 from dnas.latency import LatencyTable
+from dnas.latency.costs import by_count
 from dnas.latency.terms import price
 from dnas.ops import SkipOp, TuckerOp
 from dnas.space import Space, load_space
@@ -221,6 +224,31 @@ def test_every_space_can_be_priced_and_searched_by_name(name: str) -> None:
     for seed in range(3):
         assert fastest <= lut.latency_ms(space.fix(space.sample(seed))) <= slowest
     assert fastest < slowest
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_encode_finds_what_fix_built(name: str, seed: int) -> None:
+    """The same network again, by the same canonical code."""
+    space = load(name)
+    genotype = space.sample(seed)
+    network, code = space.fix(genotype), space.canonical(genotype)
+    found = space.encode(network)
+    assert space.fix(found) == network and space.canonical(found) == code == space.canonical(code)
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_every_space_can_be_held_to_its_macs_or_parameters(name: str) -> None:
+    """Widths by masks too: what arrives at a layer depends on choices before."""
+    space = load(name)
+    for cost, of in (("macs", lambda n: n.macs), ("params", lambda n: n.params)):
+        terms = by_count(space, cost, 1.0).terms
+        low, high = terms.extreme(1)[0], terms.extreme(-1)[0]
+        for seed in range(3):
+            genotype = space.sample(seed)
+            found = terms.at(space.assignment(genotype))
+            assert found == of(space.fix(genotype)) and low <= found <= high
 
 
 SHRUNKEN = {

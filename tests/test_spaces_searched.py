@@ -17,9 +17,9 @@ from dnas.space import load_space
 
 SHRUNKEN = {
     "nas_bench_macro": "width=0.25,stages=1,layers=2", "fbnetv2": "stages=1,layers=1",
-    "proxylessnas": "stages=1,layers=2", "single_path_nas": "stages=1,layers=2", "mnasnet": "stages=2,layers=2",
+    "proxylessnas": "stages=1,layers=2", "single_path_nas": "stages=1,layers=2", "mnasnet": "stages=1,layers=2",
     "ofa_mobilenetv3": "width=0.5,stages=1,layers=3", "ofa_proxyless": "width=0.5,stages=1,layers=3",
-    "hardcore_nas": "stages=1,layers=3", "mobilenetv3": "small=true,width=0.5,stages=1,layers=3",
+    "hardcore_nas": "stages=1,layers=3", "mobilenetv3": "small=true,width=0.5,stages=1,layers=2",
     "mobiledets": "target=gpu,stages=1,layers=2",
 }  # fmt: skip
 FAST = ("nas_bench_macro", "fbnetv2")

@@ -66,7 +66,7 @@ def by_count(space: Space, name: str, target: float | None) -> Cost:
     unit, of = COUNTS[name]
     parts, rows = [], []
     for slot in space.slots:
-        values = tuple(0.0 if c.off else of(c.op, slot.in_shape) for c in slot.candidates)
+        values = tuple(0.0 if c.off else of(c.op, slot.shape_of(c)) for c in slot.candidates)
         rows.append(values)
         parts.append(Factor(slot.choices, np.array(values)[slot.table]))
     return Cost(name, unit, Terms(*summed(parts), tuple(rows), parts=tuple(parts)), target)

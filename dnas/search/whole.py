@@ -21,6 +21,7 @@ from dnas.devices import is_first, on_first, start
 from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.files import dump_json, kind, write_text
 from dnas.latency.table import LatencyTable
+from dnas.latency.terms import price
 from dnas.runs import Journal, read_config
 from dnas.search import one_by_one, record, supernets
 from dnas.search.console import Console
@@ -30,6 +31,8 @@ from dnas.search.results import FamilyResult, SearchResult, SeedsResult
 from dnas.space import Space, load_space
 from dnas.space_files import shadowed
 
+REPORTED = "samsung_s8.json"
+"""The table that prices every op, for searches that hold other costs only."""
 Named = str | os.PathLike[str]
 Result = SearchResult | FamilyResult | SeedsResult
 FINISHED = ("architecture.json", "family.json", "seeds.json")  # of which the last thing that a run writes is one
@@ -153,14 +156,23 @@ def _targets(target_ms: Any) -> dict[str, Any]:
 def _load(config: SearchConfig, given: Mapping[str, Any]) -> Setup:
     """Load what is named, and check that everything fits. ``given``: objects, which names stand for otherwise."""
     named = {k: getattr(config, k) if given.get(k) is None else given[k] for k in ("space", "lut", "data")}
-    if not named["lut"]:
-        raise ConfigError("--lut is missing; expected a latency table, such as --lut samsung_s8.json")
+    unheld = not named["lut"]
+    if unheld and (not config.also or config.target_ms is not None or config.family_ms):
+        raise ConfigError(
+            "--lut is missing; expected a latency table, such as --lut samsung_s8.json, or another cost to hold, such as "
+            "--cost macs --target 100e6"
+        )
     objects = tuple(k for k, v in named.items() if not isinstance(v, str | os.PathLike))
     found = named["space"] if "space" in objects else load_space(named["space"])
-    table = named["lut"] if "lut" in objects else LatencyTable.load(named["lut"])
+    table = named["lut"] if "lut" in objects else LatencyTable.load(named["lut"] or REPORTED)
     data = named["data"]
     if "data" not in objects:
         data = load_data(os.fspath(data), data_dir=config.data_dir, resolution=found.resolution)
+    remarks: tuple[str, ...] = ()
+    if unheld:
+        slowest = price(found.at(num_classes=data.num_classes), table, config.missing).extreme(-1)[0]
+        config = dataclasses.replace(config, lut=REPORTED, target_ms=slowest)
+        remarks = (f"No --lut: {REPORTED} reports the latency; its target is the slowest network's, which holds nothing.",)
     frozen, sha256 = None, None
     if config.from_supernet:
         classes = found.at(num_classes=data.num_classes)
@@ -169,7 +181,7 @@ def _load(config: SearchConfig, given: Mapping[str, Any]) -> Setup:
     setup = prepare(config, found, table, data, frozen)
     if setup.method.ends == "best":
         one_by_one.networks(setup)  # a band with too few networks is said before anything is written
-    return dataclasses.replace(setup, objects=objects, supernet_sha256=sha256)
+    return dataclasses.replace(setup, objects=objects, supernet_sha256=sha256, remarks=remarks)
 
 
 def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> Result:
