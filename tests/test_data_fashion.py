@@ -41,8 +41,7 @@ builder.download_and_prepare(download_dir=str(downloads))
 
 READ = """
 import sys
-sys.modules["tensorflow"] = None  # an import of it fails
-import grain, numpy as np
+import numpy as np
 import dnas.data
 from dnas.data import encoded
 encoded.IN_MEMORY_BYTES = 0  # images stay encoded, and batches come by Grain
@@ -54,6 +53,7 @@ for name in ("train", "test"):
     feed = dnas.data.Feed(part, batch_size=500, resolution=28, channels=1, mean=(0.0,), std=(1.0,), shuffle=False)
     pixels = [np.rint(np.asarray(x) * 255).astype(np.uint8) for x, _, _ in feed.evaluation()]
     parts |= {f"{name}_images": np.concatenate(pixels), f"{name}_labels": part.labels}
+assert "tensorflow" not in sys.modules and "grain" in sys.modules
 np.savez(sys.argv[2], classes=data.classes, **parts)
 """
 
@@ -75,7 +75,7 @@ def test_fashion_mnist_comes_back_through_grain_without_tensorflow(prepared, tmp
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found, idx = np.load(tmp_path / "read.npz"), load(f"idx:{FILES}")
-    assert found["classes"][[0, 9]].tolist() == ["T - shirt / top", "Ankle boot"]
+    assert found["classes"][[0, 9]].tolist() == ["T-shirt/top", "Ankle boot"]
     for name, part, count in (("train", idx.train, 60_000), ("test", idx.test, 10_000)):
         images = found[f"{name}_images"]
         assert images.shape == (count, 28, 28, 1)
