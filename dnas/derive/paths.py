@@ -110,7 +110,8 @@ def best_paths(
     if first.proven:
         return first
     whole = [s._replace(cost=np.ceil(s.cost / unit - 1e-6)) for s in steps]
-    edges = (low / unit + len(steps) if low > 0 else 0.0, math.floor(high / unit))
+    added = math.fsum(float((w.cost - s.cost / unit).max()) for w, s in zip(whole, steps, strict=True))  # 0 for whole costs
+    edges = (low / unit + max(added, 0.0) if low > 0 else 0.0, math.floor(high / unit))
 
     def new(picked: dict[str, int]) -> bool:
         return picked not in first.picked and accept(picked)
