@@ -151,7 +151,7 @@ def test_weights_stay_as_they_are_and_no_gradient_of_them_is_computed() -> None:
     params, stats = jax.device_get(dnas.init(SPACE, jax.random.key(1))[1:])
     setup = prepare(config, SPACE, LUT, images(), (params, stats))
     state, batch = init(setup), setup.feeds["architecture"].batch(0)
-    traced = setup.programs.gradients.eval_shape(
+    traced = setup.programs.gradients["theta"].eval_shape(
         state.params, state.stats, state.logits, state.key, state.step, np.float32(1), *batch
     )
     assert traced.params is None and setup.schedule.weight_steps == 0
