@@ -25,7 +25,7 @@ from dnas.search.programs import Gradients
 
 SPACES = (*tiny.SPACES, tiny.width_space)
 ALONE = {"objective": "absolute", "theta_lr": 0.1, "strength": 0.0}  # the task, without latency
-GRADIENT = [n for n in METHODS if n in TRAITS]
+GRADIENT = [n for n in METHODS if n in TRAITS and TRAITS[n].objectives]
 
 
 def cases(fast: set[str]) -> list[Any]:

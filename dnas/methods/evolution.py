@@ -8,7 +8,7 @@ chance 1 / n; of parents and children the better half stays.
 >>> import dnas
 >>> oracle, lut = dnas.oracle.load("nas-bench-macro"), dnas.LatencyTable.load("samsung_s8.json")
 >>> found = search(oracle.space, oracle.accuracy, lut, target_ms=2.5, budget=100, missing="cost-model")
->>> found.best.costs[0] <= 2.5 and len(found.evaluated) == 100
+>>> found.best.costs[0] <= 2.5 and len(found.evaluated) <= 100
 True
 """
 
