@@ -79,11 +79,11 @@ def options_of(case: str) -> list[str]:
 def started(folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
     """The command in a process of its own, with compiled programs kept in ``folder``."""
     cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    log = open(folder / "log.txt", "ab")  # noqa: SIM115  the process keeps it
     environment = {**os.environ, **cache, "DNAS_PROCESS_SETUP": "0"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "dnas.search", *words], stdout=log, stderr=log, env=environment, start_new_session=True
-    )
+    with open(folder / "log.txt", "ab") as log:  # the process has its own handle
+        return subprocess.Popen(
+            [sys.executable, "-m", "dnas.search", *words], stdout=log, stderr=log, env=environment, start_new_session=True
+        )
 
 
 def finished(folder: Path, words: list[str]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,15 +25,16 @@ from dnas.search.engine import Setup
 from dnas.search.programs import Gradients
 
 SPACES = (*tiny.SPACES, tiny.width_space)
+DEAR = (tiny.nested_space, tiny.width_space)  # where whole networks are compiled: between them, every kind of choice
 ALONE = {"objective": "absolute", "theta_lr": 0.1, "strength": 0.0}  # the task, without latency
 GRADIENT = [n for n in METHODS if n in TRAITS and TRAITS[n].objectives]
 
 
-def cases(fast: set[str]) -> list[Any]:
-    """Every method on every tiny space; those of ``fast`` alone in the fast tests."""
+def cases(fast: set[str], spaces: Sequence[Any] = SPACES) -> list[Any]:
+    """Every method on every one of ``spaces``; those of ``fast`` alone in the fast tests."""
     found = []
     for name in GRADIENT:
-        for make in SPACES:
+        for make in spaces:
             label = make.__name__.removesuffix("_space")
             marks = () if label in fast else (pytest.mark.slow,)
             found.append(pytest.param(name, make, id=f"{name}-{label}", marks=marks))
@@ -141,7 +143,7 @@ def test_the_planted_network_is_found(name: str, make: Any) -> None:
     assert setup.space.canonical(derive.argmax_genotype(setup.space, logits)) == genotype
 
 
-@pytest.mark.parametrize(("name", "make"), cases(set()))
+@pytest.mark.parametrize(("name", "make"), cases(set(), DEAR))
 def test_latency_alone_finds_the_fastest_network(name: str, make: Any) -> None:
     setup = setup_of(name, make, **ALONE)
     _, loss = planted(setup)
@@ -160,9 +162,7 @@ def run_steps(setup: Setup, state: Any, first: int, last: int) -> Any:
     return state
 
 
-@pytest.mark.parametrize(
-    ("name", "make"), [pytest.param(n, m, id=f"{n}-{m.__name__}", marks=pytest.mark.slow) for n in GRADIENT for m in SPACES]
-)
+@pytest.mark.parametrize(("name", "make"), cases(set(), DEAR))
 def test_one_trace_exact_resumption_and_gradients_through_the_network(
     name: str, make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
