@@ -114,7 +114,8 @@ def test_python_blocks_are_python(page: Path) -> None:
 def test_python_blocks_run(page: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dnas.search import whole
 
-    short = {"epochs": 2, "warm_up": 0.5, "train_epochs": 1, "progress": False, "devices": 1}  # searches are cut short, and not else changed
+    # searches are cut short, and not else changed
+    short = {"epochs": 2, "warm_up": 0.5, "train_epochs": 1, "progress": False, "devices": 1}
     run = whole.run
     monkeypatch.setattr(whole, "run", lambda *args, **options: run(*args, **{**short, **options}))
     names: dict[str, Any] = {"__name__": "docs"}
