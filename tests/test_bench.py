@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from dnas.bench import __main__ as bench
+from dnas.bench import whole
 from dnas.bench.config import BenchConfig
 from dnas.bench.whole import predict, run
 from dnas.cli import command
@@ -47,6 +48,30 @@ def test_measured_beside_predicted(in_tmp: Path, capsys: Any) -> None:
     bench.show(found)
     assert "was made for device toy phone, not" in capsys.readouterr().out
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_what_cannot_be_timed_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two combinations is disturbed: the first one's row is kept, and the second is named."""
+    body = {
+        "version": "XLA", "peak_mb": 1.0, "kernels_left": [],
+        "timing": {"median_ms": 2.0, "p10_ms": 1.0, "p90_ms": 3.0, "least_ms": 1.0, "count": 3},
+    }  # fmt: skip
+
+    def measure(name: str, threads: int, *_: Any) -> dict[str, Any]:
+        if threads in broken:
+            raise LatencyError(f"{threads} threads: disturbed")
+        return body
+
+    monkeypatch.setattr(whole, "_measure", measure)
+    monkeypatch.setattr(whole, "cores", lambda: 2)
+    network = fresh(tiny.plain_space().fix((0, 0)))
+    broken = {2}
+    found = run(network, runtime="xla", threads=(1, 2))
+    assert [row.threads for row in found.rows] == [1] and found.refused == ("2 threads: disturbed",)
+    assert found.to_dict()["refused"] == ["2 threads: disturbed"]
+    broken = {1, 2}
+    with pytest.raises(LatencyError, match="1 threads: disturbed; 2 threads: disturbed"):
+        run(network, runtime="xla", threads=(1, 2))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ def main(config: BenchConfig) -> int:
         print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
     else:
         show(found)
-    return 0
+    for problem in found.refused:
+        print(problem, file=sys.stderr)
+    return 2 if found.refused else 0
 
 
 def show(found: Bench) -> None:

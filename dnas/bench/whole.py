@@ -65,18 +65,19 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """All rows of one network on one machine."""
+    """All rows of one network on one machine. ``refused``: combinations that could not be measured, and why."""
 
     network: Trained = dataclasses.field(repr=False)
     device: str
     rows: tuple[Measured, ...]
+    refused: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         network = self.network.architecture
         return {
             "format": "dnas-bench/1", "network": network.name, "resolution": network.resolution,
             "architecture_sha256": network.fingerprint, "weights": self.network.source, "device": self.device, "batch": 1,
-            "rows": [row.to_dict() for row in self.rows],
+            "rows": [row.to_dict() for row in self.rows], "refused": list(self.refused),
         }  # fmt: skip
 
 
@@ -94,7 +95,8 @@ def run(
 ) -> Bench:
     """Measure ``network``, batch 1, in every combination; arguments as the command's options (``dnas.bench.config``).
 
-    ``each``: told what is measured next. Errors: ConfigError, LatencyError where a table lacks an op or a call cannot be timed.
+    ``each``: told what is measured next. A combination that cannot be timed costs the others nothing. Errors: ConfigError,
+    LatencyError where a table lacks an op, or nothing could be timed.
     """
     runtimes = names_of(runtime, tuple(RUNTIMES), "--runtime")
     precisions = names_of(precision, PRECISIONS, "--precision")
@@ -111,7 +113,7 @@ def run(
     if resolution is not None:
         network = dataclasses.replace(network, architecture=network.architecture.at(resolution))
     reports = [table.report(network.architecture, missing) for table in tables]  # first: these may refuse
-    device, rows = processor(), []
+    device, rows, refused = processor(), [], []
     with tempfile.TemporaryDirectory() as folder:
         for name in runtimes:
             for number in [p for p in precisions if p == "float32" or name == "litert"]:
@@ -120,7 +122,11 @@ def run(
                 path.write_bytes(_model(network, found[name], number))
                 for count in counts:
                     each(f"{name}, {number}, {count} thread{'s' if count > 1 else ''}")
-                    body = _measure(name, count, repeats, path, network, number)
+                    try:
+                        body = _measure(name, count, repeats, path, network, number)
+                    except LatencyError as problem:
+                        refused.append(str(problem))
+                        continue
                     version = body["version"]
                     rows.append(
                         Measured(
@@ -135,7 +141,9 @@ def run(
                             tuple(predict(r, version, number, count, device) for r in reports),
                         )
                     )
-    return Bench(network, device, tuple(rows))
+    if not rows:
+        raise LatencyError("; ".join(refused))
+    return Bench(network, device, tuple(rows), tuple(refused))
 
 
 def predict(report: LatencyReport, version: str, precision: str, threads: int, device: str) -> Prediction:
