@@ -179,6 +179,7 @@ def test_macs_alone_can_be_held(folder, in_tmp):
     [
         ({"lut": ""}, "--lut is missing"),
         ({"lut": "", "also": ("macs=3000",), "target_ms": 0.1}, "--lut is missing"),
+        ({"lut": "", "also": ("macs=3000",), "method": "random-search"}, "random-search draws within a band of latency"),
         ({"lut": "samsung_s9.json"}, "samsung_s8"),
         ({"space": "fbnet_min"}, "did you mean 'fbnet_mini'"),
         ({"data": "digit"}, "digits"),

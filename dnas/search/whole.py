@@ -162,6 +162,8 @@ def _load(config: SearchConfig, given: Mapping[str, Any]) -> Setup:
             "--lut is missing; expected a latency table, such as --lut samsung_s8.json, or another cost to hold, such as "
             "--cost macs --target 100e6"
         )
+    if unheld and config.method == "random-search":
+        raise ConfigError("--method random-search draws within a band of latency; give it --lut and --target-ms")
     objects = tuple(k for k, v in named.items() if not isinstance(v, str | os.PathLike))
     found = named["space"] if "space" in objects else load_space(named["space"])
     table = named["lut"] if "lut" in objects else LatencyTable.load(named["lut"] or REPORTED)
