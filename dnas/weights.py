@@ -60,10 +60,8 @@ def save(path: str | os.PathLike[str], architecture: Architecture, params: Tree,
 
 def to_bytes(architecture: Architecture, params: Tree, stats: Tree, about: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """The content of the file; ``about``: more metadata. Errors: WeightsError."""
-    try:
-        from safetensors.numpy import save as serialised
-    except ImportError:
-        raise WeightsError("safetensors files need the extra: pip install 'dnas[weights]'") from None
+    from safetensors.numpy import save as serialised
+
     _check(architecture, params, stats, "weights")
     tensors = {name: np.ascontiguousarray(value) for name, value in _flat({"params": params, "stats": stats})}
     return _same_bytes(serialised(tensors, {**about, "format": FORMAT, "architecture": json.dumps(architecture.to_dict())}))

@@ -24,8 +24,6 @@ from dnas.interchange.timm import Recipe
 from dnas.interchange.torch_weights import from_torch
 from dnas.ops import SE, ConvOp, DsConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp
 
-pytest.importorskip("safetensors")
-
 OWN = "stablehlo,safetensors,timm"  # what needs no further extra
 
 

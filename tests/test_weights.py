@@ -101,7 +101,8 @@ def test_order_of_execution_where_names_say_nothing() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("safetensors.numpy")
+    from safetensors import numpy
+
     for prefix, given in (("timm", state_dict()), ("order", {})):
         for i, module in enumerate(MODULES if prefix == "order" else ()):
             own = {k: v for k, v in state_dict().items() if k.rpartition(".")[0] == module}
@@ -159,7 +160,8 @@ def test_networks_of_another_make_are_refused() -> None:
 def test_own_files_hold_the_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numpy = pytest.importorskip("safetensors.numpy")
+    from safetensors import numpy
+
     params, stats = wanted()
     weights.save(tmp_path / "a.safetensors", NETWORK, params, stats)
     found = weights.load(tmp_path / "a.safetensors")

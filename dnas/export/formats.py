@@ -42,8 +42,8 @@ FORMATS = {
         Format("onnx", ".onnx", "dnas.export.onnx", "onnx", ("onnx", "onnxruntime")),
         Format("tflite", ".tflite", "dnas.export.tflite", "litert", ("tensorflow", "ai_edge_litert"), PRECISIONS),
         Format("stablehlo", ".stablehlo", "dnas.export.stablehlo", sidecar=True),
-        Format("safetensors", ".safetensors", "dnas.export.safetensors", "weights", ("safetensors",), folded=False),
-        Format("timm", ".timm.safetensors", "dnas.export.timm", "weights", ("safetensors",), folded=False, sidecar=True),
+        Format("safetensors", ".safetensors", "dnas.export.safetensors", folded=False),
+        Format("timm", ".timm.safetensors", "dnas.export.timm", folded=False, sidecar=True),
         Format("net-config", ".net-config.json", "dnas.export.net_config", folded=False),
     )
 }

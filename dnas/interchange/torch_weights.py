@@ -123,10 +123,8 @@ def _tensors(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, np
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a file. Errors: WeightsError."""
-    try:
-        from safetensors import safe_open
-    except ImportError:
-        raise WeightsError(f"{path}: safetensors files need the extra: pip install 'dnas[weights]'") from None
+    from safetensors import safe_open
+
     if kind(path) != "file":
         raise WeightsError(f"{path}: no such file")
     try:

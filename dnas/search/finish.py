@@ -13,7 +13,6 @@ from dnas import checkpoint, loop, supernet, weights
 from dnas.console import Watcher
 from dnas.data import Dataset
 from dnas.devices import on_first, replicate
-from dnas.errors import WeightsError
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.files import dump_json, write_bytes, write_text
 from dnas.runs import Journal
@@ -121,7 +120,7 @@ def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, 
     if result.folder:
         on_first(partial(_picture, result, result.folder / "search.png", console))
         on_first(partial(_report, result, result.folder / "report.html", console))
-        on_first(partial(_keep, result, setup.dataset, result.folder, console))
+        on_first(partial(_keep, result, setup.dataset, result.folder))
         on_first(partial(architecture.save, result.folder / "architecture.json"))  # last: it says that the run is finished
     return result
 
@@ -152,14 +151,11 @@ def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:
     )  # fmt: skip
 
 
-def _keep(result: SearchResult, dataset: Dataset, folder: Path, console: Console) -> None:
+def _keep(result: SearchResult, dataset: Dataset, folder: Path) -> None:
     """Write the trained weights and what the inputs mean, for ``python -m dnas.export``."""
     about = weights.preprocessing(result.architecture, dataset.classes, dataset.mean, dataset.std)
     write_text(folder / weights.PREPROCESSING, dump_json(about))
-    try:
-        weights.save(folder / weights.FILE, result.architecture, *jax.device_get((result.params, result.stats)))
-    except WeightsError as problem:  # safetensors is an extra
-        console.note(f"The trained weights were not written: {problem}")
+    weights.save(folder / weights.FILE, result.architecture, *jax.device_get((result.params, result.stats)))
 
 
 def _report(result: SearchResult, path: Path, console: Console) -> None:
