@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from dnas.export import formats, trained
 from dnas.export.__main__ import main
 from dnas.export.compare import Difference, Lost
 from dnas.export.config import ExportConfig
+from dnas.export.whole import Report, Written
 from dnas.interchange.timm import Recipe
 from dnas.interchange.torch_weights import from_torch
 from dnas.ops import SE, ConvOp, DsConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp
@@ -50,6 +52,25 @@ def run_folder(folder: Path, architecture: Architecture) -> Path:
 
 def export_command(*args: str) -> int:
     return command("python -m dnas.export", ExportConfig, main, args)
+
+
+def test_latencies_of_another_precision_or_runtime_are_announced() -> None:
+    rows = [
+        {"table": "s8.json", "precision": "int8", "runtime": "Caffe2 of 2018"},
+        {"table": "server.json", "precision": "float32", "runtime": "LiteRT 2.3.0, XNNPACK"},
+    ]
+    about = SimpleNamespace(architecture=SimpleNamespace(metrics={"latency": rows}))
+    kinds = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("safetensors", "float32"))
+    files = tuple(Written(f, p, Path(f"{p}.{f}"), 1, "", None, 0.0, None) for f, p in kinds)
+    assert Report(about, files, (), "").notes == (  # type: ignore[arg-type]
+        "float32.tflite: the latency by s8.json is int8, not float32, by Caffe2 of 2018",
+        "int8.tflite: the latency by s8.json is by Caffe2 of 2018",
+        "float32.onnx: the latency by s8.json is int8, not float32, by Caffe2 of 2018",
+        "int8.tflite: the latency by server.json is float32, not int8",
+        "float32.onnx: the latency by server.json is by LiteRT 2.3.0, XNNPACK",
+    )
+    about.architecture.metrics = {"latency": "fast"}
+    assert Report(about, files, (), "").notes == ()  # type: ignore[arg-type]
 
 
 def test_a_run_folder_is_exported_and_agrees(in_tmp: Path, capsys: Any) -> None:

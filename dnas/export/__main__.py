@@ -49,6 +49,8 @@ def show(report: Report) -> None:
     for file in report.files:
         if file.accuracy:
             print(f"{file.path.name}: {file.accuracy}")
+    for note in report.notes:
+        print(f"note: {note}")
 
 
 if __name__ == "__main__":

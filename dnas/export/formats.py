@@ -18,7 +18,8 @@ PRECISIONS = ("float32", "float16", "int8")
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """``packages`` come with ``extra``; ``sidecar``: what travels with the file is written beside it, NAME.SUFFIX.json."""
+    """``packages`` come with ``extra``; ``sidecar``: what travels with the file is written beside it, NAME.SUFFIX.json;
+    ``runtimes``: how latency tables call those that run it."""
 
     name: str
     suffix: str
@@ -28,6 +29,7 @@ class Format:
     precisions: tuple[str, ...] = ("float32",)
     folded: bool = True
     sidecar: bool = False
+    runtimes: tuple[str, ...] = ()
 
     def load(self) -> Any:
         """Its module. Errors: ExportError that names the extra which is missing."""
@@ -39,14 +41,17 @@ class Format:
 FORMATS = {
     format.name: format
     for format in (
-        Format("onnx", ".onnx", "dnas.export.onnx", "onnx", ("onnx", "onnxruntime")),
-        Format("tflite", ".tflite", "dnas.export.tflite", "litert", ("tensorflow", "ai_edge_litert"), PRECISIONS),
-        Format("stablehlo", ".stablehlo", "dnas.export.stablehlo", sidecar=True),
+        Format("onnx", ".onnx", "dnas.export.onnx", "onnx", ("onnx", "onnxruntime"), runtimes=("ONNX Runtime",)),
+        Format(
+            "tflite", ".tflite", "dnas.export.tflite", "litert", ("tensorflow", "ai_edge_litert"), PRECISIONS,
+            runtimes=("LiteRT", "TFLite"),
+        ),
+        Format("stablehlo", ".stablehlo", "dnas.export.stablehlo", sidecar=True, runtimes=("XLA",)),
         Format("safetensors", ".safetensors", "dnas.export.safetensors", folded=False),
         Format("timm", ".timm.safetensors", "dnas.export.timm", folded=False, sidecar=True),
         Format("net-config", ".net-config.json", "dnas.export.net_config", folded=False),
     )
-}
+}  # fmt: skip
 
 
 def find(names: str) -> tuple[Format, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dnas.data import load as load_data
 from dnas.errors import ConfigError, DnasError, ExportError, nearest
 from dnas.export import trained
 from dnas.export.compare import TOLERANCE, Difference, Lost
-from dnas.export.formats import PRECISIONS, Format, find
+from dnas.export.formats import FORMATS, PRECISIONS, Format, find
 from dnas.files import dump_json, kind, read_json, sha256, write_bytes, write_text
 
 FEW = 64  # images that float32 files are compared on: they differ by rounding, which a few show
@@ -54,6 +54,20 @@ class Report:
     failed: tuple[str, ...]
     images: str
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each latency of the architecture that is of another precision or runtime than a file."""
+        rows = self.network.architecture.metrics.get("latency", ())
+        found = []
+        for row in rows if isinstance(rows, Sequence) else ():
+            for file in self.files if isinstance(row, Mapping) else ():
+                runtimes = FORMATS[file.format].runtimes
+                differs = [f"{row.get('precision')}, not {file.precision}"] * (row.get("precision") != file.precision)
+                differs += [f"by {row.get('runtime')}"] * (not str(row.get("runtime")).startswith(runtimes))
+                if runtimes and differs:
+                    found.append(f"{file.path.name}: the latency by {row.get('table')} is {', '.join(differs)}")
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """``export.json``."""
         about = self.network
@@ -62,7 +76,7 @@ class Report:
             "architecture": {"name": about.architecture.name, "sha256": about.architecture.fingerprint},
             "weights": about.source, "labels": list(about.labels), "mean": list(about.mean), "std": list(about.std),
             "compared_on": self.images, "files": [file.to_dict() for file in self.files], "failed": list(self.failed),
-            "versions": _versions(),
+            "notes": list(self.notes), "versions": _versions(),
         }  # fmt: skip
 
 
