@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from rich.console import Console
 
 from dnas.arch import Architecture
 from dnas.cli import command
@@ -19,6 +21,7 @@ from dnas.errors import ConfigError, Interrupted, LatencyError, RunError
 from dnas.latency import LatencyTable, build, probes
 from dnas.latency.__main__ import Latency, main
 from dnas.latency.check import check
+from dnas.latency.options import Show
 from dnas.latency.probes import LAUNCH
 from dnas.latency.terms import price
 from dnas.latency.timing import Clock
@@ -31,10 +34,10 @@ SPACES = [*tiny.SPACES, tiny.width_space]
 class Made:
     """A runtime whose calls take ``launch + factor x (sum of the ops' times)``; one op in four is noisy."""
 
-    suffix, own_thread, kernels_left = ".json", False, ()
+    suffix, own_thread = ".json", False
 
-    def __init__(self, factor: float = 1.0, stop: Callable[[int], bool] = lambda call: False):
-        self.factor, self.stop, self.now, self.calls, self.written = factor, stop, 0, 0, 0
+    def __init__(self, factor: float = 1.0, stop: Callable[[int], bool] = lambda call: False, plain: str = ""):
+        self.factor, self.stop, self.now, self.calls, self.written, self.plain = factor, stop, 0, 0, 0, plain
         self.clock = Clock(lambda: self.now, lambda: 0)
 
     def version(self) -> str:
@@ -57,6 +60,8 @@ class Made:
         made = self
 
         class Runner:
+            kernels_left = ("GELU", "GELU") if network.name == made.plain else ()
+
             def bind(self, images: np.ndarray) -> Callable[[], object]:
                 assert images.shape == (1, *network.shapes[0]) and images.dtype == np.float32
                 return self.call
@@ -130,6 +135,27 @@ def test_a_stopped_build_goes_on_and_gives_the_same(monkeypatch: pytest.MonkeyPa
     again = Made()
     assert made_table(again, monkeypatch, tmp_path / "t.json").to_json() == whole.to_json() and not again.calls
     assert not (tmp_path / "t.json.build" / "models").exists()
+
+
+def test_probes_that_plain_kernels_run_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """While it runs, in the table (also of a build that was stopped and went on), and by ``show``."""
+    monkeypatch.setattr(build, "runtime", lambda name: made)
+    said = Console(file=io.StringIO(), width=200)
+    made = Made(plain="op002", stop=lambda call: call == 60)
+    wanted, out = build.Wanted(repeats=6, networks=5), tmp_path / "t.json"
+    with pytest.raises(Interrupted):
+        build.build(tiny.plain_space(), wanted, out, console=said, clock=made.clock)
+    what = probes.op_probes(tiny.plain_space())[3].about
+    assert f"plain kernels run GELU of op002: {what}" in said.file.getvalue()  # type: ignore[attr-defined]
+    made = Made()
+    table = build.build(tiny.plain_space(), wanted, out, clock=made.clock)
+    assert table.source["not_fully_delegated"] == {what: ["GELU"]}
+    assert main(Latency(Show(str(out)))) == 0
+    shown = capsys.readouterr().out
+    assert f"not whole   {what}: GELU\n" in shown and "1 probe not fully delegated" in shown
+    assert main(Latency(Show("pixel1"))) == 0 and "not whole" not in capsys.readouterr().out
 
 
 def test_a_log_of_another_measurement_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

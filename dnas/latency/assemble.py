@@ -7,12 +7,18 @@ from typing import Any
 
 from dnas.latency.calibrate import Row, significant
 from dnas.latency.correct import correct
-from dnas.latency.keys import Entry
+from dnas.latency.keys import Entry, describe_key
 from dnas.latency.probes import LAUNCH, Probe
 from dnas.latency.table import LatencyTable
 from dnas.latency.timing import Timing
 
 LEAST = 3  # networks from which a table is checked
+
+
+def plain(probes: Sequence[Probe], left: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """``left``, by probe the operators that an accelerator did not take, by what each probe measures."""
+    about = {p.name: p.name if p.genotype is not None else p.about for p in probes}
+    return {about[name]: list(operators) for name, operators in left.items()}
 
 
 def uncorrected(probes: Sequence[Probe], figures: Mapping[str, Timing], about: Mapping[str, Any]) -> LatencyTable:
@@ -38,10 +44,21 @@ def uncorrected(probes: Sequence[Probe], figures: Mapping[str, Timing], about: M
     return LatencyTable(**fields, entries=entries, constant_ms=significant(launch))
 
 
+def unmeasured(table: LatencyTable, probe: Probe) -> list[str]:
+    """Ops of a whole network that ``table`` has no entry for, in words."""
+    layers = zip(probe.architecture.layers, probe.architecture.shapes, strict=False)
+    keys = [op.price_fields(shape) for op, shape in layers if op.primitives()]
+    return [describe_key(key) for key in dict.fromkeys(keys) if key not in table.entries]
+
+
 def assemble(probes: Sequence[Probe], figures: Mapping[str, Timing], about: Mapping[str, Any]) -> LatencyTable:
-    """``uncorrected``, then scale and offset from the whole networks among ``probes``, with the errors of both in ``error``."""
+    """``uncorrected``, then scale and offset from the whole networks among ``probes``, with the errors of both in ``error``.
+
+    Networks with an op that has no figure take no part.
+    """
     table = uncorrected(probes, figures, about)
-    networks = [p for p in probes if p.genotype is not None and p.name in figures]
+    measured = [p for p in probes if p.genotype is not None and p.name in figures]
+    networks = [p for p in measured if not unmeasured(table, p)]
     if len(networks) < LEAST:
         words = {"summary": "not checked against whole networks"}
         return LatencyTable.from_dict(table.to_dict() | {"error": words}, table.name)

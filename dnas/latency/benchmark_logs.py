@@ -84,6 +84,8 @@ def parse(text: str, where: str = "log") -> BenchmarkLog:
         raise LatencyError(f"{where}: a time is no number: {shown(run or summary)}") from None
     if mean is None or not 0 < mean < 1e12:
         raise LatencyError(f"{where}: no time of a call in it: {shown(_reason(lines))}")
+    if wrong := next((n for n in ("count", "median", "min", "max") if n in us and not 0 < us[n] < 1e12), None):
+        raise LatencyError(f"{where}: {wrong} is {shown(run[wrong])}; expected a positive number")
     count = int(us["count"]) if "count" in us else None
     parts = (us.get(n) for n in ("median", "min", "max", "std"))
     median, least, most, std = (None if v is None else v / 1000 for v in parts)

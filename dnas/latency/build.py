@@ -18,10 +18,10 @@ import dnas
 from dnas import machine
 from dnas.errors import ConfigError, Interrupted
 from dnas.files import write_bytes
-from dnas.latency.assemble import LEAST, assemble, uncorrected
+from dnas.latency.assemble import LEAST, assemble, plain, uncorrected
 from dnas.latency.probes import Probe, network_probes, op_probes, spread, weights
 from dnas.latency.samples import Log
-from dnas.latency.table import LatencyTable
+from dnas.latency.table import PLAIN, LatencyTable
 from dnas.latency.terms import price
 from dnas.latency.timing import Clock, Round, Task, first_in_line, lacking, pinned, take_turns, timings
 from dnas.runtimes import Runner, Runtime, runtime
@@ -68,17 +68,17 @@ def build(
     Errors: Interrupted (with what is kept), ConfigError, RunError, LatencyError.
     """
     engine, folder = runtime(wanted.runtime), Path(f"{out}.build")
-    header = {"space": space.fingerprint, "runtime": engine.version(), "processor": machine.processor()}
-    header |= {name: getattr(wanted, name) for name in ("threads", "networks", "seed")}
-    log = Log(folder / "samples.jsonl", header)
-    try:
-        with pinned(wanted.threads) as cores, _bars(console) as shown:
+    with pinned(wanted.threads) as cores, _bars(console) as shown:
+        header = {"space": space.fingerprint, "runtime": engine.version()}  # which may start threads: on these cores
+        header |= {"processor": machine.processor()} | {n: getattr(wanted, n) for n in ("threads", "networks", "seed")}
+        log = Log(folder / "samples.jsonl", header)
+        try:
             probes = _Measurement(space, wanted, engine, log, folder / "models", shown, clock, len(cores)).run()
-    except KeyboardInterrupt:
-        words = f"stopped after {len(log.rounds)} rounds, which {folder} keeps: the same command goes on from there"
-        raise Interrupted(words) from None
+        except KeyboardInterrupt:
+            words = f"stopped after {len(log.rounds)} rounds, which {folder} keeps: the same command goes on from there"
+            raise Interrupted(words) from None
     fields: dict[str, Any] = {"runtime": engine.version(), "threads": wanted.threads, "resolutions": (space.resolution,) * 2}
-    fields |= {"device": device(), "source": source(space, wanted, probes, log)}
+    fields |= {"device": device(), "source": source(space, wanted, probes, log) | {PLAIN: plain(probes, log.plain)}}
     given = dict(about or {})
     fields["source"] |= given.pop("source", {})
     table = assemble(probes, timings(log.rounds), fields | given)
@@ -173,8 +173,16 @@ class _Measurement:
                     "virtual_machine": machine.virtual(), "untimed_calls_before_each": WARM,
                 })  # fmt: skip
                 self._runners |= {n: self._engine.open(model, self._wanted.threads) for n, model in models.items()}
+                self._name_plain(group)
                 tasks: dict[str, Task] = {n: partial(self._runners[n].bind, p.images()) for n, p in group.items()}
                 take_turns(tasks, repeats, before=WARM, done=done, each=keep, clock=self._clock, seed=self._wanted.seed)
+
+    def _name_plain(self, group: Mapping[str, Probe]) -> None:
+        """Say and keep which probes the accelerator did not take whole."""
+        known = len(self._log.plain)
+        self._log.name_plain({n: self._runners[n].kernels_left for n in group})
+        for name, left in list(self._log.plain.items())[known:] if not self._shown.disable else ():
+            self._shown.console.print(f"plain kernels run {', '.join(left)} of {name}: {group[name].about}")
 
     def _each(self, group: Mapping[str, Probe], words: str) -> Iterator[tuple[str, Probe]]:
         """The probes of ``group``, with a progress bar."""

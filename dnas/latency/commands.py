@@ -13,7 +13,7 @@ from dnas.latency.check import Verdict, check, coverage
 from dnas.latency.find import find, shipped_tables
 from dnas.latency.measuring import build_table, collect_logs, write_probes
 from dnas.latency.options import Build, Calibrate, Check, Collect, Import, List, Probe, Show
-from dnas.latency.printing import MOST, coverage_lines, percent, print_json, print_lines
+from dnas.latency.printing import MOST, coverage_lines, percent, plain_lines, print_json, print_lines
 from dnas.latency.table import FORMAT, LatencyTable
 
 HEAD = 65_536  # bytes of a JSON file in which its format is looked for
@@ -63,6 +63,7 @@ def show(given: Show) -> int:
     print(f"{'error':<12}{table.error.get('summary', 'not checked against whole networks')}")
     for warning in table.error.get("warnings", []):
         print(f"{'':<12}{warning}")
+    plain_lines(table, 1)
     coverage_lines(facts)
     return 0
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from dnas.errors import ConfigError
 from dnas.latency.options import Build, Collect, Probe
-from dnas.latency.printing import percent, print_json, print_lines
-from dnas.latency.table import LatencyTable
+from dnas.latency.printing import percent, plain_lines, print_json, print_lines
+from dnas.latency.table import PLAIN, LatencyTable
 
 
 def build_table(given: Build) -> int:
@@ -27,6 +27,7 @@ def build_table(given: Build) -> int:
     if given.json:
         return print_json({"out": given.out, "seconds": round(time.monotonic() - start, 1), **_facts(table)})
     _report(table)
+    plain_lines(table, 1)
     print(f"{'written':<12}{given.out}: {table.summary()}")
     return 0
 
@@ -69,13 +70,11 @@ def collect_logs(given: Collect) -> int:
     if given.json:
         print_json({
             "out": given.out, **_facts(found.table), "problems": list(found.problems), "wrong_outputs": dict(found.wrong),
-            "outputs_compared": found.checked, "not_fully_delegated": {k: list(v) for k, v in found.partly.items()},
+            "outputs_compared": found.checked,
         })  # fmt: skip
         return int(bad)
     _report(found.table)
-    words = [f"{name}: {', '.join(left) or 'the log does not name the operators'}" for name, left in found.partly.items()]
-    print_lines("not whole", words)
-    print(f"{'not whole':<12}{len(words)} probes were not fully delegated: plain kernels ran the operators above")
+    plain_lines(found.table)
     print_lines("problem", found.problems)
     print_lines("wrong", [f"{name}: its output is {share:.1%} of the largest off" for name, share in found.wrong.items()])
     print(f"{'outputs':<12}{found.checked} networks compared with the golden ones, {len(found.wrong)} wrong")
@@ -84,7 +83,8 @@ def collect_logs(given: Collect) -> int:
 
 
 def _facts(table: LatencyTable) -> dict[str, Any]:
-    return {"device": table.device, "runtime": table.runtime, "entries": len(table.entries), "error": dict(table.error)}
+    facts = {"device": table.device, "runtime": table.runtime, "entries": len(table.entries), "error": dict(table.error)}
+    return facts | {PLAIN: table.source.get(PLAIN, {})}
 
 
 def _report(table: LatencyTable) -> None:

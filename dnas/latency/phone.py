@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import random
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ import numpy as np
 import dnas
 from dnas.arch import Architecture
 from dnas.errors import ArchitectureError, LatencyError, RunError
-from dnas.files import dump_json, kind, read_json, sha256, write_bytes, write_text
-from dnas.latency.assemble import assemble
+from dnas.files import dump_json, kind, read_json, sha256, shown, write_bytes, write_text
+from dnas.latency.assemble import assemble, plain, unmeasured
 from dnas.latency.benchmark_logs import BenchmarkLog, parse
+from dnas.latency.importers.common import field
+from dnas.latency.keys import whole
 from dnas.latency.probes import LAUNCH, Probe, network_probes, op_probes, spread, weights
-from dnas.latency.table import LatencyTable
+from dnas.latency.table import PLAIN, LatencyTable
 from dnas.latency.terms import price
 from dnas.latency.timing import Timing
 from dnas.runtimes import runtime
@@ -110,16 +113,20 @@ def collect(folder: Path, about: Mapping[str, Any]) -> Collected:
         "versions": manifest["versions"], "space": manifest["space"], "phone": device, "conditions": _conditions(notes),
         "networks": {p.name: list(p.genotype) for p in probes if p.genotype is not None},
         "golden_outputs": {"compared": checked, "wrong": dict(wrong)},
-        "not_fully_delegated": {k: list(v) for k, v in partly.items()},
+        PLAIN: plain(probes, partly),
     }  # fmt: skip
-    threads = {n["threads"] for n in notes if n.get("threads", "").isdigit()}
+    threads = {n["threads"] for n in notes if _whole(n.get("threads", ""))}
     fields: dict[str, Any] = {
         "device": about.get("device") or _name(device),
         "runtime": about.get("runtime") or "TFLite (version not stated), XNNPACK",
         "threads": int(threads.pop()) if len(threads) == 1 else None, "resolutions": (manifest["resolution"],) * 2,
         "source": source,
     }  # fmt: skip
-    return Collected(assemble(probes, figures, fields), partly, tuple(problems), wrong, checked)
+    table = assemble(probes, figures, fields)
+    for probe in probes:
+        if probe.name in figures and probe.genotype is not None and (ops := unmeasured(table, probe)):
+            problems.append(f"{probe.name}: no part of the check, since {len(ops)} of its ops have no time: {ops[0]}")
+    return Collected(table, partly, tuple(problems), wrong, checked)
 
 
 def _golden(folder: Path, probe: Probe, params: Any, stats: Any, images: np.ndarray) -> dict[str, Any]:
@@ -155,18 +162,39 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], list[Probe]]:
     body = read_json(path, LatencyError)
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise LatencyError(f"{path}: expected what python -m dnas.latency probe writes (format {FORMAT})")
-    probes = []
     try:
-        for row in body["probes"]:
-            network = Architecture.from_dict(row["architecture"])
-            genotype = tuple(row["genotype"]) if "genotype" in row else None
-            alone = genotype is None and row["name"] != LAUNCH
-            key = network.layers[0].price_fields(network.shapes[0]) if alone else None
-            probes.append(Probe(row["name"], network, key, genotype))
-        body["golden"].items(), body["space"], body["versions"], int(body["resolution"])
-    except (KeyError, TypeError, AttributeError, ValueError, ArchitectureError) as problem:
-        raise LatencyError(f"{path}: damaged ({problem!r}); write the probes again") from None
+        probes = [_probe(row, f"probes[{index}]") for index, row in enumerate(field(body, "it", "probes", list))]
+        names = {p.name for p in probes}
+        if len(names) < len(probes):
+            raise LatencyError("probes: a name is there twice")
+        for name, kind_ in (("space", dict), ("versions", dict), ("golden", dict)):
+            field(body, "it", name, kind_)
+        whole("resolution", body.get("resolution"))
+        for name, about in body["golden"].items():
+            if name not in names:
+                raise LatencyError(f"golden: {shown(name)} is no probe")
+            if not 0 < field(about, f"golden.{name}", "largest", (int, float)) < 1e30:
+                raise LatencyError(f"golden.{name}: largest is {shown(about['largest'])}; expected a positive number")
+    except LatencyError as problem:
+        raise LatencyError(f"{path}: damaged ({problem}); write the probes again") from None
     return body, probes
+
+
+def _probe(row: Any, where: str) -> Probe:
+    """One row of the manifest. Errors: LatencyError that names the field."""
+    name = field(row, where, "name", str)
+    if not re.fullmatch(r"\w+", name, re.ASCII):
+        raise LatencyError(f"{where}: name is {shown(name)}; expected letters and digits")
+    codes = field(row, where, "genotype", list) if "genotype" in row else None
+    if codes is not None and any(type(code) is not int for code in codes):
+        raise LatencyError(f"{where}: genotype is {shown(codes)}; expected whole numbers")
+    try:
+        network = Architecture.from_dict(field(row, where, "architecture", dict))
+    except ArchitectureError as problem:
+        raise LatencyError(f"{where}: architecture: {problem}") from None
+    alone = codes is None and name != LAUNCH
+    key = network.layers[0].price_fields(network.shapes[0]) if alone else None
+    return Probe(name, network, key, None if codes is None else tuple(codes))
 
 
 def _logs(folder: Path, names: Sequence[str]) -> tuple[dict[str, list[BenchmarkLog]], list[str]]:
@@ -208,8 +236,10 @@ def _outputs(folder: Path, golden: Mapping[str, Any]) -> tuple[dict[str, float],
         path = folder / "logs" / "golden" / f"{name}.bin"
         if not path.exists():
             continue
-        wanted = np.fromfile(folder / "golden" / f"{name}.bin", np.float32)
-        found = np.fromfile(path, np.float32)
+        try:
+            wanted, found = (np.fromfile(file, np.float32) for file in (folder / "golden" / f"{name}.bin", path))
+        except OSError as problem:
+            raise LatencyError(f"{problem.filename}: cannot be read ({problem.strerror})") from None
         checked += 1
         away = float("inf") if found.shape != wanted.shape else float(np.abs(found - wanted).max()) / about["largest"]
         if not away <= CLOSE:
@@ -231,12 +261,16 @@ def _name(device: Mapping[str, str]) -> str:
     return f"{model} ({chip})" if chip else model
 
 
+def _whole(text: str) -> bool:
+    return bool(re.fullmatch("[0-9]{1,15}", text))
+
+
 def _conditions(notes: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """What the script noted before every run: values seen, numbers as [least, median, most]."""
     found: dict[str, Any] = {}
     for name in NOTED:
         values = [n[name] for n in notes if name in n]
-        numbers = [int(v) for v in values if v.isdigit()]
+        numbers = [int(v) for v in values if _whole(v)]
         if numbers and len(numbers) == len(values) and len(set(numbers)) > 1:
             found[name] = [min(numbers), statistics.median(numbers), max(numbers)]
         elif values:

@@ -91,12 +91,15 @@ def spread(space: Space, terms: Terms, count: int, seed: int) -> list[Genotype]:
         for _ in range(TRIES):
             genotype = _towards(space, terms, low + (number + 0.5) * step, 0.25 * step, random)
             if genotype not in found:
-                found[genotype] = None
                 break
-        else:
+        else:  # where prices are hardly different, any other network will do
+            anywhere = (space.canonical(space.sample(random)) for _ in range(STEPS))
+            genotype = next((g for g in anywhere if g not in found), genotype)
+        if genotype in found:
             raise LatencyError(
                 f"{space.name}: only {len(found)} of {count} different networks were found over its range; ask for fewer"
             )
+        found[genotype] = None
     return list(found)
 
 

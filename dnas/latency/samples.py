@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from dnas.errors import RunError
 from dnas.files import shown
+from dnas.latency.keys import LARGEST_MS
 from dnas.latency.timing import Round, Sample
 from dnas.space import Genotype
 
@@ -17,8 +19,9 @@ FORMAT = "dnas-samples/1"
 
 
 class Log:
-    """``rounds``, ``networks`` (genotypes, None until chosen) and ``conditions`` (each that rounds were measured under),
-    on disk as one JSON object per line.
+    """``rounds``, ``networks`` (genotypes, None until chosen), ``conditions`` (each that rounds were measured under) and
+    ``plain`` (of each probe that the runtime's accelerator did not take whole, the operators left), on disk as one JSON
+    object per line.
 
     The first line says what is measured: a log that says something else is refused. A last line without its end (the machine
     went down) is dropped. Errors: RunError.
@@ -29,6 +32,7 @@ class Log:
         self.rounds: list[Round] = []
         self.networks: list[Genotype] | None = None
         self.conditions: list[dict[str, Any]] = []
+        self.plain: dict[str, list[str]] = {}
         about = json.loads(json.dumps({"format": FORMAT, **about}))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +48,7 @@ class Log:
         for number, line in enumerate(lines, 1):
             try:
                 self._read(json.loads(line), about if number == 1 else None)
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
                 raise RunError(f"{self.path}: line {number} is no line of a log: {shown(line[:80])}; delete the file") from None
 
     def add(self, found: Round) -> None:
@@ -63,6 +67,13 @@ class Log:
             self.conditions.append(dict(conditions))
             self._append({"conditions": dict(conditions)})
 
+    def name_plain(self, found: Mapping[str, Sequence[str]]) -> None:
+        """Keep the operators of probes that plain kernels run, where they are new."""
+        new = {name: list(dict.fromkeys(left)) for name, left in found.items() if left and name not in self.plain}
+        if new:
+            self.plain |= new
+            self._append({"plain": new})
+
     def _append(self, line: Mapping[str, Any]) -> None:
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
@@ -79,8 +90,17 @@ class Log:
                         f"{shown(about.get(field))}; delete it, or take another --out"
                     )
         elif "round" in line:
-            self.rounds.append({n: Sample(float(ms), bool(disturbed)) for n, (ms, disturbed) in line["round"].items()})
+            self.rounds.append({n: _sample(*found) for n, found in line["round"].items()})
         elif "conditions" in line:
             self.conditions.append(dict(line["conditions"]))
+        elif "plain" in line:
+            self.plain |= {name: list(map(str, left)) for name, left in line["plain"].items()}
         else:
-            self.networks = [tuple(map(int, codes)) for codes in line["networks"]]
+            self.networks = [tuple(map(operator.index, codes)) for codes in line["networks"]]
+
+
+def _sample(ms: float, disturbed: int) -> Sample:
+    """Errors: ValueError."""
+    if not 0 <= ms < LARGEST_MS or disturbed not in (0, 1):
+        raise ValueError(ms)
+    return Sample(float(ms), bool(disturbed))
