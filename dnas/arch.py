@@ -110,6 +110,11 @@ class Architecture:
         """Multiply-accumulates of convolutions and matrix products, batch 1."""
         return sum(op.macs(shape) for op, shape in zip(self.layers, self.shapes, strict=False))
 
+    @property
+    def peak_activation_bytes(self) -> int:
+        """The most memory that feature maps take at one time, layer after layer: batch 1, float32 (see ``Op``)."""
+        return max(op.peak_activation_bytes(shape) for op, shape in zip(self.layers, self.shapes, strict=False))
+
     def at(self, resolution: int | None = None, num_classes: int | None = None) -> Architecture:
         """The same network for other images: pixels, or number of classes (the classifier's width follows).
 

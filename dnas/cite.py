@@ -21,6 +21,7 @@ from tyro.conf import Positional
 from dnas.cli import command
 from dnas.errors import ConfigError, nearest
 from dnas.files import shown
+from dnas.latency.costs import COUNTS, ENERGY
 from dnas.runs import read_config
 
 SOFTWARE = ("software:jax", "software:flax")  # what every result was computed with
@@ -102,7 +103,7 @@ def of_run(folder: str | os.PathLike[str]) -> tuple[tuple[Entry, ...], tuple[str
     options = read_config(os.fspath(folder), "")["search"]
     parts: dict[str, list[str]] = {k: [options[k]] for k in KINDS if isinstance(options.get(k), str)}
     tables = [text.rpartition("=")[0] for text in options.get("also") or ()]
-    parts["lut"] = [*parts.get("lut", []), *(t for t in tables if t not in ("macs", "params"))]
+    parts["lut"] = [*parts.get("lut", []), *(t for t in tables if t not in (*COUNTS, ENERGY))]
     found, notes = references(**parts)
     software = tuple(e for e in entries() if set(e.uses) & set(SOFTWARE))
     return (*found, *software), notes

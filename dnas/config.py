@@ -21,7 +21,7 @@ class SearchConfig:
 
     lut: str = ""
     """Latency table: a shipped name (samsung_s8.json) or a path (./mine.json). Unit: ms per op. Needed unless
-    --resume; or with --cost macs or params alone, when samsung_s8.json reports the latency and nothing holds it."""
+    --resume; or with another --cost alone, when samsung_s8.json reports the latency and nothing holds it."""
     space: str = "fbnet_mini"
     """Search space: a shipped name (fbnet_mini, fbnet_cifar, fbnet), with options (fbnet:expand1=true), or a .py or
     .json file. A .py file is code and is run. No unit."""
@@ -40,8 +40,9 @@ class SearchConfig:
     seeds: int = 1
     """Searches to run, with seeds from --seed on, and to report by mean and spread. No unit."""
     also: tuple[str, ...] = ()
-    """Further costs and their targets: TABLE.json=MS for another device, macs=N, params=N (numbers). Written more plainly as
-    --lut b.json --target-ms 8 after the first --lut, and --cost macs --target 100e6."""
+    """Further costs and their targets: TABLE.json=MS for another device, macs=N, params=N (numbers), peak-activation-bytes=N,
+    energy=N (mJ, where the entries of --lut state it). Written more plainly as --lut b.json --target-ms 8 after the first
+    --lut, and --cost macs --target 100e6."""
     objective: Literal["lagrange", "absolute", "add-linear", "hinge", "mul-log", "mnasnet-soft", "mnasnet-hard"] | None = None
     """Loss of the architecture step, for latency LAT: lagrange finds the coefficient with which expected latency meets the
     target; absolute is CE + strength * |LAT / target - 1|; add-linear is CE + strength * (LAT / target - 1); hinge is CE +

@@ -34,8 +34,9 @@ def essential(factor: Factor) -> Factor:
     return Factor(tuple(names), values)
 
 
-def extreme(factors: Sequence[Factor], sign: int) -> tuple[float, dict[str, int]]:
-    """Smallest (``sign`` 1) or largest (-1) sum of the factors, exactly, and the options that give it."""
+def extreme(factors: Sequence[Factor], sign: int, combine: Callable[..., Any] = operator.add) -> tuple[float, dict[str, int]]:
+    """Smallest (``sign`` 1) or largest (-1) sum of the factors, exactly, and the options that give it. ``combine``: what stands
+    in for the sum of two signed tables, such as ``np.maximum``."""
     signed = [Factor(f.names, sign * np.asarray(f.values, float)) for f in factors]
     steps: list[tuple[str, Factor]] = []
 
@@ -43,7 +44,7 @@ def extreme(factors: Sequence[Factor], sign: int) -> tuple[float, dict[str, int]
         steps.append((name, joint))
         return Factor(joint.names[1:], np.asarray(joint.values.min(axis=0)))
 
-    total = _eliminate(signed, operator.add, smallest)
+    total = _eliminate(signed, combine, smallest)
     assignment: dict[str, int] = {}
     for name, joint in reversed(steps):
         rest = (slice(None), *(assignment[n] for n in joint.names[1:]))

@@ -47,7 +47,7 @@ def prices_are_those_of_the_file(lut: LatencyTable, text: str) -> None:
     """Every entry's figure, and a network's sum, computed again from the plain JSON."""
     given_rows = json.loads(text)["entries"]
     assert [e.ms for e in lut.entries.values()] == [float(row["ms"]) for row in given_rows]
-    figures = ("ms", "ms_p10", "ms_p90", "count")
+    figures = ("ms", "ms_p10", "ms_p90", "count", "mj")
     by_key = {read_key({k: v for k, v in row.items() if k not in figures}): row["ms"] for row in given_rows}
     assert len(by_key) == len(lut.entries)
     for op, shape in zip(NETWORK.layers, NETWORK.shapes, strict=False):

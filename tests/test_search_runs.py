@@ -189,6 +189,8 @@ def test_macs_alone_can_be_held(folder, in_tmp):
         ({"also": ("macs=1",)}, "--also macs= 1 is out of reach: the networks of tiny_template take .* MACs"),
         ({"also": ("flops=1",)}, "unknown cost 'flops'"),
         ({"also": ("macs",)}, "expected TABLE.json=MS"),
+        ({"also": ("peak-activation=1e6",)}, "did you mean 'peak-activation-bytes'"),
+        ({"also": ("energy=3",)}, "lut.json states no energies; expected a --lut whose entries have mj"),
         ({"also": ("macs=3000",), "objective": "absolute"}, "for several costs use --objective lagrange"),
         ({"reference_ms": 3.0}, "belongs to --objective mul-log"),
         ({"method": "gumble"}, "did you mean 'gumbel'"),
@@ -246,19 +248,32 @@ def test_a_target_belongs_to_the_table_or_cost_before_it(words, wanted):
 
 @pytest.mark.slow
 def test_several_costs_are_all_kept_and_told(folder, tmp_path):
-    """Two tables and the MACs: the result keeps each target, the history and the result carry every one."""
-    space = tiny.template_space()
-    second = tiny.table_for(space, 1)
+    """Two tables, MACs, energy and the peak of maps: the result keeps each target, history and result carry every one."""
+    space = tiny.tied_space()
+    first, second = tiny.with_energies(tiny.table_for(space)), tiny.table_for(space, 1)
+    first.save(tmp_path / "a.json")
     second.save(tmp_path / "b.json")
+    space.save(tmp_path / "space.json")
     middle = sum(space.latency_range(second)) / 2
-    macs = sorted(space.fix((i, j, k)).macs for i in (0, 1) for j in (0, 1) for k in (0, 1))[5]
-    result = search(folder, tmp_path / "two", also=(f"{tmp_path / 'b.json'}={middle}", f"macs={macs}"), train_epochs=0)
-    assert second.latency_ms(result.architecture) <= middle and result.architecture.macs <= macs
-    first = dnas.LatencyTable.load(folder / "lut.json")
-    assert first.latency_ms(result.architecture) <= result.architecture.provenance["target_ms"]
-    assert [m["table"] for m in result.architecture.metrics["latency"]] == ["lut.json", "b.json"]
-    assert set(result.architecture.provenance["targets"]) == {"lut.json", "b.json", "macs"}
-    assert set(result.history[-1]["others"]) == {"b.json", "macs"} and len(result.history[-1]["multipliers"]) == 3
+    every = [space.fix((i, j, k)) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    macs, mj = sorted(n.macs for n in every)[6], 2 * max(map(first.latency_ms, every))
+    peak = max(n.peak_activation_bytes for n in every)
+    assert peak > min(n.peak_activation_bytes for n in every)
+    costs = {f"{tmp_path / 'b.json'}": middle, "macs": macs, "energy": mj, "peak-activation-bytes": peak - 1}
+    given = {"space": tmp_path / "space.json", "lut": tmp_path / "a.json", "train_epochs": 0}
+    result = search(folder, tmp_path / "two", also=tuple(f"{n}={v}" for n, v in costs.items()), **given)
+    found = result.architecture
+    assert second.latency_ms(found) <= middle and found.macs <= macs and found.peak_activation_bytes < peak
+    assert first.latency_ms(found) <= found.provenance["target_ms"]
+    assert [m["table"] for m in found.metrics["latency"]] == ["a.json", "b.json"]
+    assert found.metrics["costs"] == {
+        "macs": {"value": found.macs, "unit": "MACs", "target": macs},
+        "energy": {"value": pytest.approx(2 * first.latency_ms(found)), "unit": "mJ", "target": mj},
+        "peak-activation-bytes": {"value": found.peak_activation_bytes, "unit": "bytes", "target": peak - 1},
+    }
+    names = {"b.json", "macs", "energy", "peak-activation-bytes"}
+    assert set(found.provenance["targets"]) == {"a.json", *names}
+    assert set(result.history[-1]["others"]) == names and len(result.history[-1]["multipliers"]) == 5
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_first(folder, in_tmp):

@@ -115,6 +115,14 @@ def table_for(space: Space, seed: int = 0, constant_ms: float = 0.0) -> LatencyT
     return replace(table, name=f"tiny_{seed}")
 
 
+def with_energies(table: LatencyTable, stated: int | None = None) -> LatencyTable:
+    """``table`` and 0.5 ms, with 2 mJ per ms for the first ``stated`` entries (None: all)."""
+    every = list(table.entries.items())
+    stated = len(every) if stated is None else stated
+    entries = dict(every) | {k: replace(e, mj=2 * e.ms) for k, e in every[:stated]}
+    return replace(table, entries=entries, constant_ms=0.5, constant_mj=1.0, name=table.name)
+
+
 def pull(
     net: supernet.Net, params: Any, stats: Any, x: jax.Array, gates: Gates | None, dy: jax.Array, train: bool = True
 ) -> Any:

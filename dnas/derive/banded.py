@@ -20,6 +20,7 @@ import numpy as np
 from dnas.derive.paths import steps_of
 from dnas.errors import ConfigError, SpaceError
 from dnas.factors import Factor, count
+from dnas.latency.peak import Largest
 from dnas.latency.table import LatencyTable
 from dnas.latency.terms import Terms, price
 from dnas.ops import SkipOp
@@ -43,6 +44,8 @@ def banded(space: Space, lut: LatencyTable | Terms, low_ms: float, high_ms: floa
     True
     """
     terms = lut if isinstance(lut, Terms) else price(space, lut, missing)
+    if isinstance(terms, Largest):
+        raise ConfigError("a band of networks is counted by a cost that adds up over layers, such as latency, not by a peak")
     if not low_ms <= high_ms:
         raise ConfigError(f"a band from {low_ms:g} to {high_ms:g} ms; expected the smaller number first")
     found = Banded(space, terms, float(low_ms), float(high_ms))

@@ -105,7 +105,8 @@ def best_paths(
     low, high = max(low, 0.0) - tiny, high + tiny
     if high < max(low, 0.0):
         return Found([], [], -math.inf, True)
-    unit = _unit(high, min(UNITS, LARGEST // size_of(sizes, steps)))
+    costs = any(s.cost.any() for s in steps)
+    unit = _unit(high, min(UNITS, LARGEST // size_of(sizes, steps))) if costs else high
     first = _best_first(sizes, steps, (low, high), unit, 1, k, accept, nodes)
     if first.proven:
         return first

@@ -15,6 +15,7 @@ from dnas.derive.paths import LARGEST, Band, Found, best_paths, size_of, steps_o
 from dnas.derive.programme import best_by_programme
 from dnas.errors import ConfigError
 from dnas.factors import Factor, extreme
+from dnas.latency.peak import Largest
 from dnas.latency.table import LatencyTable
 from dnas.latency.terms import Terms, price
 from dnas.space import Genotype, Space
@@ -36,6 +37,11 @@ class Limit:
     target: float
     multiplier: float = 0.0
     name: str = "latency"
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether a network's cost is the sum of its layers'; otherwise it is the largest of them."""
+        return not isinstance(self.terms, Largest)
 
     def keeps(self, assignment: Mapping[str, int], low: float = -math.inf) -> bool:
         return low <= self.terms.at(assignment) <= self.target
@@ -98,15 +104,23 @@ def shortlist(
 
     While a multiplier is positive, networks below 98 % of its target are left out, unless there are no others. One cost is
     solved by dynamic programming (layers of their own and chains of coupled choices), several costs and tighter couplings by
-    an integer programme within ``time_limit_s`` seconds. Errors: those of ``budget``.
+    an integer programme within ``time_limit_s`` seconds. A cost that is the largest of its layers' (``Largest``) forbids
+    candidates, at any number of other costs; its multiplier is left out, since no sum over layers takes it back. Errors: those
+    of ``budget``.
     """
     checked(space, logits)
     for limit in limits:
         _reachable(space, limit)
     scores = [*_log_probability(space, logits)]
     for limit in limits:
-        scores += [Factor(f.names, limit.multiplier * np.asarray(f.values, float)) for f in limit.terms.factors]
-    near = tuple(limit.target - (1 - NEAR) * abs(limit.target) if limit.multiplier > 0 else -math.inf for limit in limits)
+        if isinstance(limit.terms, Largest):
+            scores += limit.terms.above(limit.target)
+        else:
+            scores += [Factor(f.names, limit.multiplier * np.asarray(f.values, float)) for f in limit.terms.factors]
+    near = tuple(
+        limit.target - (1 - NEAR) * abs(limit.target) if limit.multiplier > 0 and limit.adds_up else -math.inf
+        for limit in limits
+    )
     anything = (-math.inf,) * len(limits)
     for low in dict.fromkeys((near, anything)):
         found = _solve(space, scores, limits, low, k, time_limit_s)
@@ -118,7 +132,7 @@ def shortlist(
             + ("; raise one of the targets" if found.proven else f" in {time_limit_s:g} s; allow more time, or raise a target")
         )
     genotypes = [tuple(p[n] for n in space.choices) for p in found.picked]
-    offset = math.fsum(limit.multiplier * limit.terms.constant_ms for limit in limits)
+    offset = math.fsum(limit.multiplier * limit.terms.constant_ms for limit in limits if limit.adds_up)
     return Shortlist(
         tuple(genotypes), tuple(s + offset for s in found.scores),
         tuple(log_probability(space, logits, g) for g in genotypes),
@@ -139,12 +153,14 @@ def _solve(
             seen.add(same)
         return new
 
-    bands = []
+    bands: list[Band] = []
     for limit, least in zip(limits, low, strict=True):
-        constant = limit.terms.constant_ms
-        bands.append(Band(limit.terms.factors, least - constant, limit.target - constant))
-    if len(bands) == 1 and size_of(sizes, steps_of(sizes, scores, bands[0].factors)) * FEWEST_UNITS <= LARGEST:
-        return best_paths(sizes, scores, bands[0], k, accept)
+        if limit.adds_up:
+            constant = limit.terms.constant_ms
+            bands.append(Band(limit.terms.factors, least - constant, limit.target - constant))
+    one = bands[0] if bands else Band((), 0.0, 0.0)
+    if len(bands) < 2 and size_of(sizes, steps_of(sizes, scores, one.factors)) * FEWEST_UNITS <= LARGEST:
+        return best_paths(sizes, scores, one, k, accept)
     fastest = [extreme(b.factors, 1)[0] for b in bands]  # an integer programme wants finite edges
     bands = [Band(b.factors, max(b.low, least), b.high) for b, least in zip(bands, fastest, strict=True)]
     return best_by_programme(sizes, scores, bands, k, accept, time_limit_s)

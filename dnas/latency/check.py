@@ -69,7 +69,8 @@ def coverage(table: LatencyTable) -> dict[str, Any]:
         for name, value in (("height", fields["height"]), ("ms", entry.ms)):
             row[name] = [min(row[name][0], value), max(row[name][1], value)]
     return {
-        "entries": len(table.entries), "ops": by_op, "constant_ms": table.constant_ms,
+        "entries": len(table.entries), "energies": sum(e.mj is not None for e in table.entries.values()), "ops": by_op,
+        "constant_ms": table.constant_ms, "constant_mj": table.constant_mj,
         "constant_covers": [describe_key(k) for k in table.constant_covers],
         "cost_model": table.cost_model.to_dict() if table.cost_model else None,
         "resolutions": list(table.resolutions) if table.resolutions else None,

@@ -147,7 +147,7 @@ def _scaled(entry: Entry, scale: float) -> Entry:
     if scale == 1:
         return entry
     low, high = (None if v is None else significant(v * scale) for v in (entry.ms_p10, entry.ms_p90))
-    return Entry(significant(entry.ms * scale), low, high, entry.count)
+    return dataclasses.replace(entry, ms=significant(entry.ms * scale), ms_p10=low, ms_p90=high)
 
 
 def _scaled_model(model: CostModel | None, scale: float) -> CostModel | None:

@@ -19,20 +19,22 @@ Key = tuple[tuple[str, Any], ...]
 
 LARGEST_MS = 1e9
 _SIZES = ("height", "width")
-_FIGURES = frozenset({"ms", "ms_p10", "ms_p90", "count"})
+_FIGURES = frozenset({"ms", "ms_p10", "ms_p90", "count", "mj"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """Latency of one op: ms, and where it was measured the 10th and 90th percentile and the number of runs."""
+    """Latency of one op: ms, and where they were measured the 10th and 90th percentile, the number of runs, and the energy in
+    millijoules."""
 
     ms: float
     ms_p10: float | None = None
     ms_p90: float | None = None
     count: int | None = None
+    mj: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        given = {"ms": self.ms, "ms_p10": self.ms_p10, "ms_p90": self.ms_p90, "count": self.count}
+        given = dataclasses.asdict(self)
         return {k: v for k, v in given.items() if v is not None}
 
 
@@ -140,11 +142,11 @@ def read_covers(given: Any) -> tuple[Key, ...]:
     return tuple(key for key, _ in _rows(given, "constant_covers", frozenset()))
 
 
-def number(where: str, value: Any, negative: bool = False) -> float:
-    """A finite figure in ms. Errors: LatencyError."""
+def number(where: str, value: Any, negative: bool = False, unit: str = "ms") -> float:
+    """A finite figure in ``unit``. Errors: LatencyError."""
     if type(value) not in (int, float) or not (-LARGEST_MS if negative else 0) <= value <= LARGEST_MS:
         kind = "a number" if negative else "a number that is not negative"
-        raise LatencyError(f"{where} is {shown(value)}; expected {kind}, at most {LARGEST_MS:g} ms")
+        raise LatencyError(f"{where} is {shown(value)}; expected {kind}, at most {LARGEST_MS:g} {unit}")
     return float(value)
 
 
@@ -172,14 +174,15 @@ def _figures(row: Mapping[str, Any], negative: bool) -> Entry:
     if "ms" not in row:
         raise LatencyError("missing field 'ms'")
     ms = number("ms", row["ms"], negative)
-    if "ms_p10" not in row and "ms_p90" not in row and "count" not in row:
+    if "ms_p10" not in row and "ms_p90" not in row and "count" not in row and "mj" not in row:
         return Entry(ms)
-    low, high, count = row.get("ms_p10"), row.get("ms_p90"), row.get("count")
+    low, high, count, mj = (row.get(name) for name in ("ms_p10", "ms_p90", "count", "mj"))
     low = None if low is None else number("ms_p10", low, negative)
     high = None if high is None else number("ms_p90", high, negative)
     if low is not None and high is not None and low > high:
         raise LatencyError(f"ms_p10 is {low} and ms_p90 is {high}; expected the 10th percentile to be the smaller")
-    return Entry(ms, low, high, None if count is None else whole("count", count))
+    mj = None if mj is None else number("mj", mj, negative, "mJ")
+    return Entry(ms, low, high, None if count is None else whole("count", count), mj)
 
 
 _CACHE: dict[str, dict[str, _Field]] = {}

@@ -35,8 +35,9 @@ FORMAT = "dnas-lut/1"
 STATUSES = ("measured", "recovered", "regression", "estimated")
 MEANINGS = ("absolute", "relative_to_skip", "regression")
 MISSING = ("error", "cost-model")
+PLAIN = "not_fully_delegated"  # of ``source``: probes that an accelerator did not take whole, with the operators left
 _NEEDED = ("device", "runtime", "precision", "batch", "unit", "status", "meaning", "source", "entries")
-_OPTIONAL = ("threads", "error", "resolutions", "constant_ms", "constant_covers", "cost_model")
+_OPTIONAL = ("threads", "error", "resolutions", "constant_ms", "constant_mj", "constant_covers", "cost_model")
 
 
 class Price(NamedTuple):
@@ -78,7 +79,8 @@ class LatencyTable:
     """ms per op key on one device. Sizes in pixels; ``resolutions`` is the range (lowest, highest) it was made for.
 
     ``entries``: key (``op.price_fields(shape)``) -> Entry. ``constant_ms`` is added once per network and stands for
-    the keys in ``constant_covers``, which are not added again. ``cost_model`` prices keys without an entry.
+    the keys in ``constant_covers``, which are not added again, and ``constant_mj`` (millijoules) for their energy.
+    ``cost_model`` prices the latency of keys without an entry.
     ``source``: who, where, licence, date; ``error``: how the table was checked, and the figures. Errors: LatencyError.
     """
 
@@ -95,6 +97,7 @@ class LatencyTable:
     error: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False, repr=False)
     resolutions: tuple[int, int] | None = None
     constant_ms: float = 0.0
+    constant_mj: float = dataclasses.field(default=0.0, repr=False)
     constant_covers: tuple[Key, ...] = dataclasses.field(default=(), repr=False)
     cost_model: CostModel | None = None
     name: str = dataclasses.field(default="table", compare=False)
@@ -116,7 +119,8 @@ class LatencyTable:
         if self.threads is not None:
             whole("threads", self.threads)
         whole("batch", self.batch)
-        number("constant_ms", self.constant_ms, negative=self.meaning != "absolute")
+        for field, unit in (("constant_ms", "ms"), ("constant_mj", "mJ")):
+            number(field, getattr(self, field), self.meaning != "absolute", unit)
         if self.cost_model is not None and self.meaning != "absolute":
             raise LatencyError(f"cost_model: a table whose meaning is {self.meaning} prices only its own entries")
         for field in ("source", "error"):
@@ -156,6 +160,24 @@ class LatencyTable:
         if asked and self.cost_model is not None:
             return Price(self.cost_model.op_ms(op, shape), "cost-model")
         raise LatencyError(self._lacks(key, asked_model=missing == "cost-model"))
+
+    @cached_property
+    def has_energies(self) -> bool:
+        """Whether an entry states its energy."""
+        return any(entry.mj is not None for entry in self.entries.values())
+
+    def op_mj(self, op: Op, shape: Shape) -> float:
+        """Energy of ``op`` on an input of ``shape``, batch ``self.batch``, in millijoules.
+
+        Errors: LatencyError for an op whose entry states none, or that has no entry: nothing models energies.
+        """
+        key = op.price_fields(shape)
+        entry = self.entries.get(key)
+        if key in self._covered or (entry is None and not op.primitives()):
+            return 0.0
+        if entry is None or entry.mj is None:
+            raise LatencyError(f"{self.name} ({self.device}) states no energy (mj) for {describe_key(key)}; add what it takes")
+        return entry.mj
 
     def latency_ms(self, architecture: Architecture, missing: str | None = None) -> float:
         """Sum over the layers plus ``constant_ms``, in ms; ``missing`` as in ``op_ms``. Errors: LatencyError."""
@@ -265,6 +287,8 @@ class LatencyTable:
             body[field] = getattr(self, field)
         body |= {"source": dict(self.source), "error": dict(self.error)}
         body["resolutions"] = list(self.resolutions) if self.resolutions else None
+        if not self.constant_mj:
+            del body["constant_mj"]  # few tables state energies
         body["constant_covers"] = [write_key(k) for k in self.constant_covers]
         body["cost_model"] = self.cost_model.to_dict() if self.cost_model else None
         return body | {"entries": [write_key(k) | e.to_dict() for k, e in self.entries.items()]}

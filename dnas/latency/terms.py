@@ -38,6 +38,11 @@ class Terms:
     slowest_warnings: tuple[str, ...] = ()
     parts: tuple[Factor, ...] = dataclasses.field(default=(), repr=False)
 
+    @classmethod
+    def of(cls, parts: Sequence[Factor], candidates_ms: Sequence[tuple[float, ...]]) -> Terms:
+        """From ``parts``, such as one table per layer, and ``candidates_ms``."""
+        return cls(*summed(parts), tuple(candidates_ms), parts=tuple(parts))
+
     def at(self, assignment: Mapping[str, int]) -> float:
         """Latency in ms of one network, given its option index per choice."""
         parts = self.parts or (Factor((), np.array(self.constant_ms)), *self.factors)
@@ -58,6 +63,17 @@ class Terms:
         _, assignment = extreme(self.factors, sign)
         return self.at(assignment), assignment
 
+    def expected(self, weights: Mapping[str, Any]) -> jax.Array:
+        """``latency_ms``, for the weights of each choice."""
+        import jax.numpy as jnp
+
+        total = jnp.asarray(self.constant_ms)
+        for factor in self.factors:
+            part = jnp.asarray(factor.values, weights[factor.names[0]].dtype)
+            part = _weigh(part, [weights[n] for n in factor.names])
+            total = total.astype(part.dtype) + part
+        return total
+
 
 def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
     """Price every candidate of ``space``. Errors: LatencyError for an op that ``lut`` lacks, as ``missing`` says."""
@@ -71,7 +87,7 @@ def price(space: Space, lut: LatencyTable, missing: str | None = None) -> Terms:
         real = [m for m, c in zip(ms, slot.candidates, strict=True) if not isinstance(c.op, SkipOp)]
         if len(real) > 1 and max(real) < 2 * min(real):
             alike.append(slot)
-    terms = Terms(*summed(parts), tuple(candidates_ms), parts=tuple(parts))
+    terms = Terms.of(parts, candidates_ms)
     picked = terms.extreme(-1)[1]
     slowest = lut.report(space.fix([picked.get(n, 0) for n in space.choices]), missing)
     warnings = []
@@ -96,15 +112,7 @@ def summed(parts: Sequence[Factor]) -> tuple[float, tuple[Factor, ...]]:
 
 def latency_ms(terms: Terms, gates: Gates | Mapping[str, Any]) -> jax.Array:
     """Expected latency in ms, f32[] (f32[batch] for per-sample gates): differentiable, exact on one-hot gates."""
-    import jax.numpy as jnp
-
-    weights = gates if isinstance(gates, Mapping) else gates.weights
-    total = jnp.asarray(terms.constant_ms)
-    for factor in terms.factors:
-        part = jnp.asarray(factor.values, weights[factor.names[0]].dtype)
-        part = _weigh(part, [weights[n] for n in factor.names])
-        total = total.astype(part.dtype) + part
-    return total
+    return terms.expected(gates if isinstance(gates, Mapping) else gates.weights)
 
 
 def _weigh(table: jax.Array, weights: Sequence[jax.Array]) -> jax.Array:

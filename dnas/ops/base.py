@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from dnas.errors import ArchitectureError, nearest
 from dnas.files import shown
+from dnas.ops.memory import alive
 from dnas.ops.primitives import Primitive, Shape, SqueezeExcite
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "gelu")
@@ -94,6 +95,10 @@ class Op:
 
     def macs(self, shape: Shape) -> int:
         return sum(p.macs(s) for p, s in self.trace(shape))
+
+    def peak_activation_bytes(self, shape: Shape) -> int:
+        """The most memory that maps take at one time, batch 1, float32 (``dnas.ops.memory``); input and output are counted."""
+        return 4 * alive(self.steps(), shape, self.has_residual)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON object: ``op`` and all fields, in order; rare ones only where they differ from their default."""

@@ -78,6 +78,8 @@ class Console(Talker):
         self.note(f"latency   {report.total_ms:.4g} ms{_interval(report)}, {status}{off}")
         for more in arch.metrics["latency"][1:]:
             self.note(f"          {more['latency_ms']:.4g} ms, {more['status']} for {more['device']}")
+        for name, cost in arch.metrics["costs"].items():
+            self.note(f"{name:<9} {cost['value']:.4g} {cost['unit']}, target {cost['target']:.4g}")
         by = result.derivation
         probable = (
             f"; the likeliest would take {by['argmax_ms']:.4g} ms; log-probability given up "

@@ -223,7 +223,7 @@ def prepare(
     terms = price(space, lut, config.missing)
     fastest, slowest = terms.extreme(1)[0], terms.extreme(-1)[0]
     config = with_recipe(config)
-    others = tuple(read(space, text, config.missing) for text in config.also)
+    others = tuple(read(space, lut, text, config.missing) for text in config.also)
     if others and config.objective and not objective(config.objective).several:
         raise ConfigError(f"--objective {config.objective} takes one latency table; for several costs use --objective lagrange")
     splits = split(dataset, config.seed)

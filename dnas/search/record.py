@@ -75,6 +75,10 @@ def finished(
         )
     metrics = {
         "params": architecture.params, "macs": architecture.macs, "latency": [r.to_dict() for r in (report, *more)],
+        "costs": {
+            c.name: {"value": c.terms.at(setup.space.assignment(notes["genotype"])), "unit": c.unit, "target": c.target}
+            for c in setup.others if not c.lut
+        },
         "accuracy": {"data": setup.dataset.name, "split": "test", **tested.to_dict()},
     }  # fmt: skip
     provenance = {
