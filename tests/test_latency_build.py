@@ -208,6 +208,14 @@ def test_wrong_numbers_are_told(wanted: dict[str, int], text: str) -> None:
         build.Wanted(**wanted)  # type: ignore[arg-type]
 
 
+def test_the_figures_of_the_readme_are_those_of_the_tables() -> None:
+    from benchmarks.measured_tables import SPACES as MEASURED
+    from benchmarks.measured_tables import figures
+
+    text = (Path(__file__).parents[1] / "latency_lut" / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(figures([LatencyTable.load(name) for name in MEASURED.values()])) in text
+
+
 @pytest.mark.slow
 def test_the_command_measures_with_xla(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_tmp: Path

@@ -76,6 +76,17 @@ def test_the_simplest_form_that_explains_the_networks_is_taken(table: LatencyTab
     assert correct(table, rows(table, 9, 1.5, 3.0)).error["calibration"]["form"] == "scale + offset"
 
 
+def test_no_network_is_priced_below_zero(table: LatencyTable) -> None:
+    """Networks that ask for a negative offset get none, and a sentence says so."""
+    found = correct(table, rows(table, 12, 1.5, -0.6))
+    assert found.constant_ms >= 0 and all(e.ms >= 0 for e in found.entries.values())
+    assert found.error["calibration"]["offset_ms"] == 0
+    said = [w for w in found.error["warnings"] if "is held at 0" in w]
+    assert len(said) == 1 and said[0].startswith("The offset that fits best is -0.6 ms")
+    fine = correct(table, rows(table, 12, 1.5, 3.0)).error["warnings"]
+    assert not [w for w in fine if "is held at 0" in w]
+
+
 def test_the_held_out_error_is_compared_with_macs_and_stored(table: LatencyTable) -> None:
     found = correct(table, rows(table, 15, 1.4, 1.0, noise=0.02))
     held = found.error["calibration"]["leave_one_out"]

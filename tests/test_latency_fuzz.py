@@ -84,7 +84,7 @@ NUMBERS = st.one_of(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 3), st.sampled_from(["ms", "ms_p10", "ms_p90", "count", "in", "mid", "kernel", "height"]), NUMBERS)
+@given(st.integers(0, 3), st.sampled_from(["ms", "ms_p10", "ms_p90", "count", "mj", "in", "mid", "kernel", "height"]), NUMBERS)
 def test_a_wrong_figure_is_named(index: int, field: str, value: Any) -> None:
     mutated = body()
     mutated["entries"][index][field] = value

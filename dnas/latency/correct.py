@@ -108,9 +108,19 @@ def _error(
             "leave_one_family_out": {form.name: calibrate.leave_one_family_out(rows, form).to_dict() for form in shown},
         },
         "residuals": residuals(worse).to_dict(),
-        "warnings": calibrate.unidentified(rows, used) if used.terms else [],
+        "warnings": [*(calibrate.unidentified(rows, used) if used.terms else []), *_below_zero(rows, forms[-1])],
         "before": dict(table.error) | {"device": table.device, "runtime": table.runtime, "status": table.status},
     }  # fmt: skip
+
+
+def _below_zero(rows: Sequence[Row], form: Scaled) -> list[str]:
+    """A sentence where the networks ask for a negative offset, which is never given: it would price small ones below 0."""
+    ms = np.array([row.ms for row in rows])
+    found, _, rank, _ = np.linalg.lstsq(form.matrix(rows) / ms[:, None], np.ones(len(rows)), rcond=None)
+    _, offset = form.split(found)
+    if rank < len(found) or offset > -0.01 * ms.min():
+        return []
+    return [f"The offset that fits best is {offset:.3g} ms; it is held at 0, so that no network is priced below 0."]
 
 
 def validated(table: LatencyTable, rows: Sequence[Row], missing: str | None = None) -> LatencyTable:
