@@ -9,6 +9,8 @@ from typing import Any
 from rich import progress as bars
 from rich.console import Console as RichConsole
 
+from dnas import notebook
+
 Columns = tuple[tuple[str, str, str], ...]  # heading, field of a history row, format
 
 
@@ -24,7 +26,7 @@ class Watcher:
             bars.TextColumn("{task.description:<9}"), bars.BarColumn(), bars.TaskProgressColumn(),
             bars.MofNCompleteColumn(), bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
         )  # fmt: skip
-        self.bars = bars.Progress(*parts, console=console, disable=console is None, speed_estimate_period=120)
+        self.bars = progress(*parts, console=console, speed_estimate_period=120)
 
     def begin(self, phase: str, total: int, done: int) -> None:
         self._tasks[phase] = self.bars.add_task(phase, total=total, completed=done)
@@ -58,7 +60,7 @@ class Talker:
     columns: Columns = ()
 
     def __init__(self, talk: bool):
-        self._rich = RichConsole(soft_wrap=True) if talk else None
+        self._rich = screen() if talk else None
 
     def note(self, text: str) -> None:
         if self._rich:
@@ -69,6 +71,19 @@ class Talker:
         watcher = Watcher(self._rich, self.phase, self.columns)
         with watcher.bars:
             yield watcher
+
+
+def screen() -> RichConsole:
+    """Where a person reads: the terminal, or the cell of a notebook that runs."""
+    return notebook.console() if notebook.running() else RichConsole(soft_wrap=True)
+
+
+def progress(*columns: bars.ProgressColumn, console: RichConsole | None, **options: Any) -> bars.Progress:
+    """rich's progress bars on a console that ``screen`` gave; none at all if it is None."""
+    found = bars.Progress(*columns, console=console, disable=console is None, **options)
+    if console is not None and isinstance(console.file, notebook.Pane):
+        notebook.follow(found, console.file)
+    return found
 
 
 def _width(spec: str) -> int:

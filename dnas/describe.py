@@ -162,7 +162,8 @@ def print_table(console: Console, network: Architecture, reports: Sequence[Laten
         once = (f"{r.constant_ms:.4f}" if r.constant_ms else "" for r in reports)
         table.add_row("", "once per network", "", "", "", "", *once)
     table.add_row(*totals(network, reports), style="bold")
-    (console if console.is_terminal else Console(file=console.file, width=1000)).print(table)  # a file has no right edge
+    endless = Console(file=console.file, width=1000, force_jupyter=False)  # a file has no right edge
+    (console if console.is_terminal else endless).print(table)
 
 
 def main(config: DescribeConfig) -> int:

@@ -64,3 +64,7 @@ def nearest(name: str, options: Iterable[str], n: int = 3) -> str:
 
 class Interrupted(DnasError):
     """Ctrl-C: the state is saved, and the text says how to continue. Commands exit with code 130."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the text alone, because nothing is wrong."""
+        return [str(self)]

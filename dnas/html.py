@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dnas.arch import Architecture
     from dnas.latency.table import LatencyTable
-    from dnas.search.results import SearchResult
+    from dnas.search.results import FamilyResult, SearchResult, SeedsResult
     from dnas.space import Space
 
 
@@ -73,3 +73,15 @@ def search_result(given: SearchResult) -> str:
         **{f"note {i}": warning for i, warning in enumerate(given.warnings, 1)},
     }  # fmt: skip
     return table(arch.name, (), facts.items()) + architecture(arch)
+
+
+def family(given: FamilyResult) -> str:
+    """One row for each member."""
+    table_ = given.results[0].latency.table
+    caption = f"{len(given.results)} networks of one supernet; {table_.device}, {table_.status}"
+    return table(caption, *given.table())
+
+
+def seeds(given: SeedsResult) -> str:
+    """For each target the spread of every figure."""
+    return "".join(table(*each) for each in given.tables())

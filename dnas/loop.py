@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import shlex
 import signal
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from dnas import notebook
 from dnas.devices import agree
 from dnas.errors import Interrupted, NotFiniteError
 from dnas.runs import Journal
@@ -26,6 +28,25 @@ class Info(NamedTuple):
 
     loss: jax.Array
     accuracy: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What ``on_epoch`` is told at the end of each epoch.
+
+    ``phase`` (search or training), ``epoch`` (from 1) of its ``epochs``, and the ``history`` of the run so far, one dict per
+    epoch of all phases, as in ``history.jsonl``.
+    """
+
+    phase: str
+    epoch: int
+    epochs: int
+    history: tuple[dict[str, Any], ...] = dataclasses.field(repr=False)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The figures of this epoch."""
+        return self.history[-1]
 
 
 class Phase(Protocol):
@@ -61,11 +82,14 @@ def run(
     epoch: int = 0,
     step: int = 0,
     notes: dict[str, Any] | None = None,
+    on_epoch: Callable[[int], object] | None = None,
 ) -> Any:
     """Run ``phase`` from (epoch, step) to its end and return its last state.
 
-    A state is saved only once the losses of all its steps were seen to be finite.
-    Errors: Interrupted after Ctrl-C (the state is saved); NotFiniteError (the last good checkpoint is kept); RunError.
+    A state is saved only once the losses of all its steps were seen to be finite. ``on_epoch`` is called with the number of
+    epochs that are done, when the row of the last one is recorded.
+    Errors: Interrupted after Ctrl-C (the state is saved); what ``on_epoch`` raises (the state is saved, too, and a note says
+    how to go on); NotFiniteError (the last good checkpoint is kept); RunError.
     """
     watcher.begin(phase.name, phase.before(phase.epochs), phase.before(epoch) + step)
     under_way: deque[tuple[int, Info]] = deque()
@@ -104,12 +128,26 @@ def run(
             watcher.row(row)
             epoch, step = epoch + 1, 0
             wishes.clear()
-            wish = int(agree(STOP if interrupted() else GO_ON))
+            problem = None if on_epoch is None else _raised(on_epoch, epoch)
+            wish = int(agree(STOP if problem or interrupted() else GO_ON))
             if epoch == phase.epochs or wish == STOP:
                 save(epoch, 0)
             if wish == STOP:
-                raise Interrupted(how_to_resume(journal, f"after epoch {epoch} of the {phase.name}"))
+                words = how_to_resume(journal, f"after epoch {epoch} of the {phase.name}")
+                if problem is None:
+                    raise Interrupted(words)
+                problem.add_note(words)
+                raise problem
     return state
+
+
+def _raised(call: Callable[[int], object], epoch: int) -> Exception | None:
+    """What a user's function raises, if it does."""
+    try:
+        call(epoch)
+    except Exception as problem:
+        return problem
+    return None
 
 
 def _finite(row: Any) -> bool:
@@ -153,8 +191,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def how_to_resume(journal: Journal, where: str, saved: str = "everything is saved") -> str:
-    """What Ctrl-C prints."""
+    """What Ctrl-C prints: the command, or the call where only Python has all that the run was given, or is in a notebook."""
     if journal.folder is None:
         return f"interrupted {where}; nothing was saved, because the run has no folder (give out=...)"
-    whole = shlex.quote(str(journal.whole or journal.folder))
-    return f"interrupted {where}; {saved}: python -m {journal.command} --resume {whole}"
+    whole = str(journal.whole or journal.folder)
+    if journal.objects or notebook.running():
+        given = "".join(f", {name}={name}" for name in journal.objects)
+        return f"interrupted {where}; {saved}: {journal.command}.resume({whole!r}{given})"
+    return f"interrupted {where}; {saved}: python -m {journal.command} --resume {shlex.quote(whole)}"

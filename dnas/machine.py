@@ -47,6 +47,12 @@ def virtual(cpuinfo: str | None = None) -> bool:
     return " hypervisor" in cpuinfo
 
 
+def device() -> str:
+    """This machine, as it stands in a latency table: processor, cores, and whether it is a virtual machine."""
+    many = cores()
+    return f"{processor()}, {many} core{'s' if many > 1 else ''}{', virtual machine' if virtual() else ''}"
+
+
 def governor() -> str | None:
     """The frequency governor of the first core; None where the system does not say (virtual machines)."""
     try:

@@ -21,10 +21,12 @@ class Journal:
     """What a run remembers: in memory, and in ``folder`` unless that is None.
 
     All of several processes remember and read, and call the methods at the same points; the first of them writes.
-    ``history``: one dict per epoch. Files: ``config.json``, ``history.jsonl``, ``checkpoint/``. ``command``: what continues it.
+    ``history``: one dict per epoch. Files: ``config.json``, ``history.jsonl``, ``checkpoint/``. ``command``: what continues it;
+    ``objects``: which of its inputs have no name that a command could give.
     """
 
     command = "dnas.search"
+    objects: tuple[str, ...] = ()
 
     def __init__(self, folder: Path | None, checkpoint_s: float = 20.0):
         self.folder = folder

@@ -19,7 +19,7 @@ from dnas import compare, loop
 from dnas.config import SearchConfig
 from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.runs import Journal
-from dnas.search import FamilyResult, SeedsResult, __main__, finish, init, prepare, resume, run, step
+from dnas.search import Epoch, FamilyResult, SeedsResult, __main__, finish, init, prepare, resume, run, step
 from dnas.search.family import begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.schedule import Schedule
@@ -30,6 +30,7 @@ LUT = tiny.table_for(SPACE)
 LOW, HIGH = SPACE.latency_range(LUT)
 TARGETS = [float(f"{LOW + share * (HIGH - LOW):.3g}") for share in (0.4, 0.8)]
 OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "warm_up": 0.34, "devices": 1, "progress": False}
+TOLD: list[Epoch] = []
 BY_TARGET = [f"{t:g}ms/{name}" for t in TARGETS for name in ("architecture.json", "history.jsonl")]
 
 
@@ -41,7 +42,7 @@ def family_run(out: Path, **more: Any) -> Any:
 def found(tmp_path_factory: pytest.TempPathFactory) -> FamilyResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "_report", lambda *_: None)
-        result = family_run(tmp_path_factory.mktemp("family") / "run")
+        result = family_run(tmp_path_factory.mktemp("family") / "run", on_epoch=TOLD.append)
     assert isinstance(result, FamilyResult)
     return result
 
@@ -91,6 +92,15 @@ def test_members_take_turns_and_share_weights_but_nothing_else() -> None:
     assert any((state.members[1].logits[n] != 0).any() for n in SPACE.choices)
     assert setup.members[1].programs.gradients is setup.members[0].programs.gradients
     assert setup.members[0].programs.traces["gradients"] == 1 and setup.members[1].programs.traces["gradients"] == 0
+
+
+def test_every_member_is_told_of_by_itself(found: FamilyResult) -> None:
+    searched = [(("search", i), t) for i in (1, 2, 3) for t in TARGETS]
+    assert [((e.phase, e.epoch), e.target_ms) for e in TOLD] == searched + [(("training", 1), t) for t in TARGETS]
+    for index, result in enumerate(found.results):
+        assert [e.history for e in TOLD if e.target_ms == TARGETS[index]][-1] == tuple(result.history)
+    shown = found._repr_html_()
+    assert all(f"<td>{r.label}</td><td>{r.latency.total_ms:.4g} ms</td>" in shown for r in found.results)
 
 
 def test_the_architecture_steps_are_shared_or_asked_for() -> None:

@@ -105,6 +105,41 @@ def test_interrupted_and_resumed_equals_uninterrupted(folder, finished, tmp_path
         assert (tmp_path / "cut" / name).read_bytes() == (finished.folder / name).read_bytes()
 
 
+def test_what_on_epoch_raises_stops_the_run_with_everything_saved(folder, finished, tmp_path):
+    """In the search, and again in the training; the bytes are those of a run that nobody listened to."""
+
+    class Enough(Exception):
+        pass
+
+    told = []
+
+    def listen(epoch):
+        told.append(epoch)
+        if (epoch.phase, epoch.epoch) in (("search", 2), ("training", 1)):
+            raise Enough
+
+    with pytest.raises(Enough) as stop:
+        search(folder, tmp_path / "cut", on_epoch=listen)
+    assert "after epoch 2 of the search; everything is saved: python -m dnas.search --resume" in stop.value.__notes__[0]
+    with pytest.raises(Enough):
+        resume(tmp_path / "cut", progress=False, on_epoch=listen)
+    resume(tmp_path / "cut", progress=False, on_epoch=told.append)
+    for name in ("architecture.json", "history.jsonl", "config.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (finished.folder / name).read_bytes()
+    assert [(e.phase, e.epoch, e.epochs) for e in told] == [
+        *(("search", i, 3) for i in (1, 2, 3)), *(("training", i, 2) for i in (1, 2))
+    ]  # fmt: skip
+    for n, epoch in enumerate(told, 1):
+        assert epoch.history == tuple(finished.history[:n]) and epoch.row == finished.history[n - 1]
+        assert epoch.target_ms == finished.target_ms and epoch.seed == 0
+        assert {c: tuple(p) for c, p in epoch.probabilities.items()} == {n: c.labels for n, c in epoch.space.choices.items()}
+        assert [list(p.values()) for p in epoch.probabilities.values()] == list(
+            finished.history[min(n, 3) - 1]["probabilities"].values()
+        )
+    assert told[-1].likeliest == finished.space.fix(finished.derivation["argmax_genotype"])
+    assert [a.get_visible() for a in told[1].plot().axes] == [True] * 4
+
+
 def test_what_cannot_be_resumed_is_refused(folder, finished, tmp_path):
     for where, words in (
         (tmp_path / "none", "no such run folder"),

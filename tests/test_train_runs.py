@@ -93,7 +93,7 @@ def test_saved_weights_give_the_same_figures_without_training(finished, folder, 
     assert again.evaluation.to_dict() == finished.evaluation.to_dict() and again.preprocessing["normalise"] == "start"
 
 
-@pytest.mark.parametrize("stop_at", [1, 6, 9])
+@pytest.mark.parametrize("stop_at", [1, 6])
 def test_interrupted_and_resumed_equals_uninterrupted(folder, finished, tmp_path, monkeypatch, stop_at):
     seen, whole_step = 0, jax.block_until_ready
 
@@ -111,6 +111,22 @@ def test_interrupted_and_resumed_equals_uninterrupted(folder, finished, tmp_path
     assert not (tmp_path / "cut" / "architecture.json").exists()
     resume(tmp_path / "cut", progress=False)
     same_files(tmp_path / "cut", finished.folder)
+
+
+def test_what_on_epoch_raises_stops_the_training_with_everything_saved(folder, finished, tmp_path):
+    told = []
+
+    def listen(epoch):
+        told.append(epoch)
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough") as stop:
+        train(folder, tmp_path / "cut", on_epoch=listen)
+    assert "after epoch 1 of the training; everything is saved: python -m dnas.train" in stop.value.__notes__[0]
+    resume(tmp_path / "cut", progress=False, on_epoch=told.append)
+    same_files(tmp_path / "cut", finished.folder)
+    assert [(e.phase, e.epoch, e.epochs) for e in told] == [("training", i, 3) for i in (1, 2, 3)]
+    assert told[-1].history == tuple(finished.history) and told[-1].plot().axes
 
 
 def same_files(one, other):

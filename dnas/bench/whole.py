@@ -22,7 +22,7 @@ from dnas.export.whole import names_of
 from dnas.files import kind, one_line
 from dnas.latency.table import LatencyReport, LatencyTable
 from dnas.latency.timing import Timing
-from dnas.machine import cores, processor
+from dnas.machine import cores, device
 from dnas.runtimes import RUNTIMES, Runtime
 from dnas.runtimes import runtime as _runtime
 
@@ -113,7 +113,7 @@ def run(
     if resolution is not None:
         network = dataclasses.replace(network, architecture=network.architecture.at(resolution))
     reports = [table.report(network.architecture, missing) for table in tables]  # first: these may refuse
-    device, rows, refused = processor(), [], []
+    here, rows, refused = device(), [], []
     with tempfile.TemporaryDirectory() as folder:
         for name in runtimes:
             for number in [p for p in precisions if p == "float32" or name == "litert"]:
@@ -138,12 +138,12 @@ def run(
                             body["peak_mb"],
                             path.stat().st_size / 1e6,
                             tuple(body["kernels_left"]),
-                            tuple(predict(r, version, number, count, device) for r in reports),
+                            tuple(predict(r, version, number, count, here) for r in reports),
                         )
                     )
     if not rows:
         raise LatencyError("; ".join(refused))
-    return Bench(network, device, tuple(rows), tuple(refused))
+    return Bench(network, here, tuple(rows), tuple(refused))
 
 
 def predict(report: LatencyReport, version: str, precision: str, threads: int, device: str) -> Prediction:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import dnas
 from dnas import machine
+from dnas.console import progress
 from dnas.errors import ConfigError, Interrupted
 from dnas.files import write_bytes
 from dnas.latency.assemble import LEAST, assemble, plain, uncorrected
@@ -78,20 +79,13 @@ def build(
             words = f"stopped after {len(log.rounds)} rounds, which {folder} keeps: the same command goes on from there"
             raise Interrupted(words) from None
     fields: dict[str, Any] = {"runtime": engine.version(), "threads": wanted.threads, "resolutions": (space.resolution,) * 2}
-    fields |= {"device": device(), "source": source(space, wanted, probes, log) | {PLAIN: plain(probes, log.plain)}}
+    fields |= {"device": machine.device(), "source": source(space, wanted, probes, log) | {PLAIN: plain(probes, log.plain)}}
     given = dict(about or {})
     fields["source"] |= given.pop("source", {})
     table = assemble(probes, timings(log.rounds), fields | given)
     table.save(out)
     shutil.rmtree(folder / "models", ignore_errors=True)
     return table
-
-
-def device() -> str:
-    """This machine, as it stands in a table: processor, cores, and whether it is a virtual machine."""
-    cores = machine.cores()
-    where = ", virtual machine" if machine.virtual() else ""
-    return f"{machine.processor()}, {cores} core{'s' if cores > 1 else ''}{where}"
 
 
 def source(space: Space, wanted: Wanted, probes: Sequence[Probe], log: Log) -> dict[str, Any]:
@@ -204,4 +198,4 @@ def _bars(console: Console | None) -> bars.Progress:
         bars.TextColumn("{task.description:<26}"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn(),
         bars.TextColumn("left"), bars.TimeRemainingColumn(),
     )  # fmt: skip
-    return bars.Progress(*columns, console=console, disable=console is None)
+    return progress(*columns, console=console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 4  # panels beside each other
+MOST_COLUMNS = 16  # of a heat map of layer x candidate
 # what is measured: split, and network
 CURVES = {"weights, mixture": "train", "architecture, mixture": "mixture", "selection, argmax": "argmax"}
 
@@ -83,9 +85,52 @@ def draw_probabilities(found: SearchInfo, labels: dict[str, tuple[str, ...]] | N
     return figure
 
 
-def _curves(figure: Any, found: SearchInfo) -> None:
-    from matplotlib.ticker import LogLocator
+def draw_now(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None) -> Figure:
+    """The search so far in one row, quick to draw: accuracy, latency, and layer x candidate after the last epoch."""
+    figure = new_figure(13, 3.4)
+    panels: Any = figure.subplots(1, 3, width_ratios=[1, 1, 1.4])
+    _panel(panels[0], found, "accuracy", found.accuracies)
+    _panel(panels[1], found, "latency, ms", found.latencies_ms)
+    if len(found.epochs):
+        figure.colorbar(_layers(panels[2], found, labels or {}, -1), ax=panels[2], label="probability")
+    return figure
 
+
+def draw_layers(found: SearchInfo, labels: dict[str, tuple[str, ...]] | None = None, epochs: Sequence[int] = ()) -> Figure:
+    """Layer x candidate as small multiples over time. ``epochs``: which (from 1); default: four, from the first to the last."""
+    shown = [list(found.epochs).index(e) for e in epochs] or list(
+        dict.fromkeys(np.linspace(0, len(found.epochs) - 1, 4).round())
+    )
+    figure = new_figure(3.2 * len(shown) + 1, 1.6 + 0.22 * len(found.probabilities))
+    panels: Any = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+    for axes, index in zip(panels, shown, strict=True):
+        image = _layers(axes, found, labels or {}, int(index))
+    figure.colorbar(image, ax=list(panels), label="probability")
+    return figure
+
+
+def _layers(axes: Any, found: SearchInfo, labels: dict[str, tuple[str, ...]], index: int) -> Any:
+    """One heat map: a row for each choice, a column for each candidate; hatched where a choice lacks the candidate."""
+    names = {n: labels.get(n, tuple(str(i) for i in range(v.shape[1]))) for n, v in found.probabilities.items()}
+    columns = list(dict.fromkeys(label for each in names.values() for label in each))
+    if len(columns) > MOST_COLUMNS:  # options of different kinds: by their place
+        columns = [str(i) for i in range(max(map(len, names.values())))]
+        names = {n: tuple(columns[: len(each)]) for n, each in names.items()}
+    chances = np.full((len(names), len(columns)), math.nan)
+    for row, (name, each) in enumerate(names.items()):
+        chances[row, [columns.index(label) for label in each]] = found.probabilities[name][index]
+    axes.set_facecolor("0.93")
+    axes.patch.set(hatch="///", edgecolor="0.8")
+    image = axes.imshow(chances, aspect="auto", vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+    axes.set_xticks(
+        range(len(columns)), [plain(c) for c in columns], rotation=60, ha="right", rotation_mode="anchor", fontsize=7
+    )
+    axes.set_yticks(range(len(names)), [plain(n) for n in names], fontsize=7 if len(names) < 16 else 5)
+    axes.set_title(f"probability after epoch {found.epochs[index]:g}", fontsize=10, loc="left")
+    return image
+
+
+def _curves(figure: Any, found: SearchInfo) -> None:
     panels = list(figure.subplots(2, COLUMNS).flat)
     shares = {"entropy / ln n": found.entropy, "mean P(skip)": found.skip_share}
     for axes, (title, curves) in zip(
@@ -97,25 +142,34 @@ def _curves(figure: Any, found: SearchInfo) -> None:
             ("share of theta's gradient from the costs", {"": found.cost_share}),
         ), strict=False,
     ):  # fmt: skip
-        measured = {n: v for n, v in curves.items() if np.isfinite(v).any()}
-        for (name, values), colour, style in zip(measured.items(), COLOURS, ("-", "--", ":", "-."), strict=False):
-            axes.plot(found.epochs, values, style, color=colour, label=plain(name), linewidth=1.8)
-        axes.set_title(title, fontsize=10, loc="left")
-        axes.set_xlabel("epoch", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-        if found.target_ms and title.startswith("latency"):
-            axes.axhline(found.target_ms, color="0.4", linewidth=1, label="target")
-        if title in ("cross-entropy", "temperature") and measured:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("")
-        if title in ("accuracy", "how decided the choices are") or title.startswith("share"):
-            axes.set_ylim(0, 1.04)
-        if any(measured):
-            axes.legend(fontsize=7, frameon=False)
-        axes.set_visible(bool(measured))
+        _panel(axes, found, title, curves)
     panels[-1].set_visible(False)  # nothing left to draw
+
+
+def _panel(axes: Any, found: SearchInfo, title: str, curves: dict[str, np.ndarray]) -> None:
+    """Curves over epochs; hidden where none was measured."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    measured = {n: v for n, v in curves.items() if np.isfinite(v).any()}
+    for (name, values), colour, style in zip(measured.items(), COLOURS, ("-", "--", ":", "-."), strict=False):
+        marker = "o" if np.isfinite(values).sum() == 1 else None  # one value is no line
+        axes.plot(found.epochs, values, style, color=colour, label=plain(name), linewidth=1.8, marker=marker, markersize=4)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    if found.target_ms and title.startswith("latency"):
+        axes.axhline(found.target_ms, color="0.4", linewidth=1, label="target")
+    if title in ("cross-entropy", "temperature") and measured:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    if title in ("accuracy", "how decided the choices are") or title.startswith("share"):
+        axes.set_ylim(0, 1.04)
+    if any(measured):
+        axes.legend(fontsize=7, frameon=False)
+    axes.set_visible(bool(measured))
 
 
 def _heat_maps(figure: Any, found: SearchInfo, labels: dict[str, tuple[str, ...]], rows: int, columns: int) -> None:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnas.search.engine import Info, Setup, State, init, prepare, step
+    from dnas.search.epoch import Epoch
     from dnas.search.results import FamilyResult, SearchResult, SeedsResult
     from dnas.search.whole import resume, run
 
 _HOME = {
-    "Info": "engine", "Setup": "engine", "State": "engine", "init": "engine", "prepare": "engine", "step": "engine",
+    "Epoch": "epoch", "Info": "engine", "Setup": "engine", "State": "engine", "init": "engine", "prepare": "engine",
+    "step": "engine",
     "FamilyResult": "results", "SearchResult": "results", "SeedsResult": "results", "resume": "whole", "run": "whole",
 }  # fmt: skip
 __all__ = [
-    "FamilyResult", "Info", "SearchResult", "SeedsResult", "Setup", "State", "init", "prepare", "resume", "run", "step",
+    "Epoch", "FamilyResult", "Info", "SearchResult", "SeedsResult", "Setup", "State", "init", "prepare", "resume", "run",
+    "step",
 ]  # fmt: skip
 
 

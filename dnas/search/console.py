@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dnas import notebook
 from dnas.console import Talker
 from dnas.describe import print_table
-from dnas.search.results import FIGURES, FamilyResult, SearchResult, SeedsResult
+from dnas.search.results import FamilyResult, SearchResult, SeedsResult
 
 if TYPE_CHECKING:
     from dnas.latency.table import LatencyReport
@@ -71,8 +72,9 @@ class Console(Talker):
         """The chosen layers, totals, accuracy."""
         assert self._rich
         arch, report = result.architecture, result.latency
-        print_table(self._rich, arch, (report,))
-        self.note("")
+        if not notebook.running():  # where the result shows its layers itself
+            print_table(self._rich, arch, (report,))
+            self.note("")
         status = f"{report.table.status} for {report.table.device}"
         off = f", {report.total_ms / result.target_ms - 1:+.1%} from the target" if result.target_ms else ""
         self.note(f"latency   {report.total_ms:.4g} ms{_interval(report)}, {status}{off}")
@@ -97,29 +99,16 @@ class Console(Talker):
 
     def _family(self, result: FamilyResult) -> None:
         """A line for each member."""
-        front = result.to_dict()["front"]
-        self._table(
-            ("target", "latency", "expected", "accuracy", "95 % interval", "params"),
-            [
-                (
-                    r.label, f"{f['latency_ms']:.4g} ms", f"{f['expected_ms']:.4g} ms", f"{f['test_top1']:.2%}",
-                    "{:.2%} to {:.2%}".format(*f["interval95"]), f"{f['params']:,}",
-                ) for r in result.results for f in [r.figures()]
-            ],
-        )  # fmt: skip
-        self.note(f"front     {', '.join(front)}: no other member is both as fast and as accurate")
+        self._table(*result.table())
+        self.note(f"front     {', '.join(result.to_dict()['front'])}: no other member is both as fast and as accurate")
         for warning in dict.fromkeys(w for r in result.results for w in r.warnings):
             self.note(f"note      {warning}")
 
     def _seeds(self, result: SeedsResult) -> None:
         """Mean, standard deviation and range of every figure."""
-        for target in result.to_dict()["targets"]:
-            self.note(f"{target['name']}: {target['n']} seeds, {target['networks']} different networks")
-            rows = [
-                (name, *(format(found[k], FIGURES[name]) if k in found else "-" for k in ("mean", "sd", "min", "max")))
-                for name, found in target["summary"].items()
-            ]
-            self._table(("", "mean", "sd of a seed", "smallest", "largest"), rows)
+        for caption, headings, rows in result.tables():
+            self.note(caption)
+            self._table(headings, rows)
 
     def _table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.table import Table

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,9 @@ from dnas.optimisers import sgd_cosine
 from dnas.search.programs import Programs, zero_sums
 from dnas.search.schedule import Kind, Schedule, theta_steps
 from dnas.space import Space
+
+if TYPE_CHECKING:
+    from dnas.search.epoch import OnEpoch
 
 Batch = tuple[jax.Array, jax.Array]
 
@@ -70,6 +73,7 @@ class Setup:
     others: tuple[Cost, ...] = ()  # costs besides the latency by ``lut``
     supernet_sha256: str | None = None  # of ``frozen``
     frozen: Any = dataclasses.field(default=None, repr=False, compare=False)  # (params, stats) that stay as they are
+    on_epoch: OnEpoch | None = dataclasses.field(default=None, repr=False, compare=False)  # whom every epoch is told to
     family: Setup | None = dataclasses.field(default=None, repr=False, compare=False)  # whose member with one target this is
     like: Setup | None = dataclasses.field(default=None, repr=False, compare=False)  # but for target and seed: shares programs
 

@@ -20,6 +20,7 @@ from dnas.search import record
 from dnas.search.choose import choose
 from dnas.search.console import Console
 from dnas.search.engine import Setup, State
+from dnas.search.epoch import telling
 from dnas.search.family import Family, begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.results import FamilyResult, SearchResult
@@ -62,7 +63,9 @@ def _search(setup: Setup, journal: Journal, watcher: Watcher) -> Family:
     state = begin(setup)
     if about["epoch"] or about["step"]:
         state = replicate(setup.mesh, journal.load(state))
-    state = loop.run(SearchPhase(setup), state, journal, watcher, about["epoch"], about["step"])
+    phase = SearchPhase(setup)
+    on_epoch = telling(setup, phase, journal)
+    state = loop.run(phase, state, journal, watcher, about["epoch"], about["step"], on_epoch=on_epoch)
     if journal.folder and setup.frozen is None:
         trees = {"params": state.shared.params, "stats": state.shared.stats}
         checkpoint.save(journal.folder / SUPERNET, 0, trees, {"space": setup.space.fingerprint})
@@ -84,7 +87,7 @@ def _branch(trunk: Journal, setup: Setup, index: int) -> Journal:
         on_first(partial(_folder, where))
         journal = Journal.resume(where, trunk.checkpoint_s)
         journal.write_json("config.json", record.config_json(setup))
-    journal.whole = trunk.whole or trunk.folder
+    journal.whole, journal.objects = trunk.whole or trunk.folder, trunk.objects
     if not journal.history:
         journal.begin_with(rows)
     return journal
@@ -105,7 +108,7 @@ def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, 
         trained = replicate(phase.mesh, journal.load(phase.init(*template)))
     else:
         (notes, phase, trained), epoch, step = _start(setup, state, journal, watcher), 0, 0
-    trained = loop.run(phase, trained, journal, watcher, epoch, step, notes)
+    trained = loop.run(phase, trained, journal, watcher, epoch, step, notes, telling(setup, phase, journal))
     stats = recalibrate(phase.net, trained.params, trained.stats, setup.feed(setup.splits.train))
     tested = accuracy(phase.net, trained.params, stats, setup.feed(setup.splits.test))
     if not tested.finite:

@@ -119,6 +119,23 @@ class FamilyResult:
         rows = [{"name": r.label, **r.figures()} for r in self.results]
         return {"format": "dnas-family/1", "members": rows, "front": [p.name for p in front(self._points)]}
 
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Headings, and a row of texts for each member."""
+        on_front = self.to_dict()["front"]
+        rows: list[tuple[str, ...]] = [
+            (
+                r.label, f"{f['latency_ms']:.4g} ms", f"{f['expected_ms']:.4g} ms", f"{f['test_top1']:.2%}",
+                "{:.2%} to {:.2%}".format(*f["interval95"]), f"{f['params']:,}", "yes" if r.label in on_front else "",
+            ) for r in self.results for f in [r.figures()]
+        ]  # fmt: skip
+        return ("target", "latency", "expected", "accuracy", "95 % interval", "params", "on the front"), rows
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from dnas import html
+
+        return html.family(self)
+
     def plot(self) -> Any:
         """Figure of accuracy against latency, with the targets as dotted lines."""
         from dnas.plot.pareto import draw, info
@@ -163,6 +180,24 @@ class SeedsResult:
             different = len({r.architecture.fingerprint for r in same})
             found.append({"name": same[0].label, "n": len(rows), "networks": different, "summary": summary, "seeds": rows})
         return {"format": "dnas-seeds/1", "targets": found}
+
+    def tables(self) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+        """For each target a caption, headings, and a row of texts for every figure."""
+        found: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = []
+        for target in self.to_dict()["targets"]:
+            rows = [
+                (name, *(format(of[k], FIGURES[name]) if k in of else "-" for k in ("mean", "sd", "min", "max")))
+                for name, of in target["summary"].items()
+            ]
+            caption = f"{target['name']}: {target['n']} seeds, {target['networks']} different networks"
+            found.append((caption, ("", "mean", "sd of a seed", "smallest", "largest"), rows))
+        return found
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from dnas import html
+
+        return html.seeds(self)
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dnas import loop
+from dnas import loop, notebook
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.data import load as load_data
@@ -26,6 +26,7 @@ from dnas.runs import Journal, read_config
 from dnas.search import one_by_one, record, supernets
 from dnas.search.console import Console
 from dnas.search.engine import Setup, prepare
+from dnas.search.epoch import OnEpoch
 from dnas.search.finish import finish
 from dnas.search.results import FamilyResult, SearchResult, SeedsResult
 from dnas.space import Space, load_space
@@ -46,13 +47,17 @@ def run(
     target_ms: float | Sequence[float] | None = None,
     out: Named | bool | None = None,
     progress: bool = True,
+    on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> Any:
     """Search ``space`` for the network that is most accurate at a latency, and train it for a short while.
 
     Arguments: objects, or what the command takes in their place; ``target_ms``: in ms, several make a family; ``out``: run
-    folder to write (True: runs/<unique name>, as the command; None: no files); ``progress``: print summary, progress and
-    result; ``options``: the fields of ``dnas.config.SearchConfig`` (``epochs=``, ``seed=``, ``from_supernet=``, ...).
+    folder to write (True: runs/<unique name>, as the command; False: no files, so that nothing is left of an interrupted run;
+    None: True in a notebook, elsewhere False); ``progress``: print summary, progress and result; ``on_epoch``: is called at
+    the end of each epoch with a ``dnas.search.Epoch`` (what it raises stops the run as Ctrl-C does, with everything saved,
+    and is raised here); ``options``: the fields of ``dnas.config.SearchConfig`` (``epochs=``, ``seed=``,
+    ``from_supernet=``, ...).
     Several processes that have called ``jax.distributed.initialize``, or give ``distributed=True``, share each batch; all
     return the result: a SearchResult, a FamilyResult of several targets, a SeedsResult with ``seeds=``. All three have
     ``.results`` and ``.architectures``.
@@ -77,9 +82,10 @@ def run(
     if config.distributed:
         start()
     console = Console(progress and is_first())
-    setup = _load(config, objects)
+    setup = dataclasses.replace(_load(config, objects), on_epoch=on_epoch)
     name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{setup.config.seed}"
-    journal = Journal.create(folder, name, setup.config.checkpoint_s) if out else Journal(None)
+    kept = notebook.running() if out is None else bool(out)
+    journal = Journal.create(folder, name, setup.config.checkpoint_s) if kept else Journal(None)
     journal.write_json("config.json", record.config_json(setup))
     return _announce_and_finish(setup, journal, console)
 
@@ -91,12 +97,14 @@ def resume(
     lut: LatencyTable | None = None,
     data: Dataset | None = None,
     progress: bool = True,
+    on_epoch: OnEpoch | None = None,
     distributed: bool = False,
 ) -> Any:
     """Continue an interrupted run; it ends with the result of an uninterrupted one.
 
-    Arguments: the run's folder; ``space``, ``lut``, ``data`` if the run was given these as objects; ``distributed``: join the
-    other processes, which must see the same folder. Their number may be another than before.
+    Arguments: the run's folder; ``space``, ``lut``, ``data`` if the run was given these as objects; ``progress`` and
+    ``on_epoch`` as in ``run``; ``distributed``: join the other processes, which must see the same folder. Their number may be
+    another than before.
     Errors: RunError where its inputs have changed since, and those of ``run``.
     """
     if distributed:
@@ -113,7 +121,7 @@ def resume(
             f"--resume {folder}: the run was given its {missing[0]} as an object in Python; continue it by "
             f"dnas.search.resume(folder, {', '.join(f'{k}=...' for k in missing)})"
         )
-    setup = _as_begun(where, body, objects)
+    setup = dataclasses.replace(_as_begun(where, body, objects), on_epoch=on_epoch)
     console = Console(progress and is_first())
     console.note(f"Resuming {where}")
     return _announce_and_finish(setup, _journal(where, setup, console), console)
@@ -191,6 +199,7 @@ def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> Re
         if notice:
             console.note(notice)
     console.summary(setup)
+    journal.objects = setup.objects
     try:
         return finish(setup, journal, console) if setup.config.seeds == 1 else _seeds(setup, journal, console)
     except KeyboardInterrupt:  # a second Ctrl-C, or one between search and training
@@ -215,7 +224,8 @@ def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
                 on_first(partial(where.mkdir, exist_ok=True))
                 branch = Journal(where, setup.config.checkpoint_s)
                 branch.write_json("config.json", record.config_json(one))
-            branch.whole = journal.folder
+            branch.whole, branch.objects = journal.folder, journal.objects
+        one = dataclasses.replace(one, on_epoch=setup.on_epoch)
         found.append(finish(one, branch, console))
         like = one
     result = SeedsResult(tuple(found), journal.folder)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnas.train.config import TrainConfig
+    from dnas.train.epoch import Epoch
     from dnas.train.phase import State, TrainPhase
     from dnas.train.whole import TrainResult, resume, run
 
 _HOME = {
-    "State": "phase", "TrainPhase": "phase", "TrainConfig": "config", "TrainResult": "whole", "resume": "whole", "run": "whole",
+    "Epoch": "epoch", "State": "phase", "TrainPhase": "phase", "TrainConfig": "config",
+    "TrainResult": "whole", "resume": "whole", "run": "whole",
 }  # fmt: skip
-__all__ = ["State", "TrainConfig", "TrainPhase", "TrainResult", "resume", "run"]
+__all__ = ["Epoch", "State", "TrainConfig", "TrainPhase", "TrainResult", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:

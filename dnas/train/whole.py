@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas import loop, supernet, weights
+from dnas import loop, notebook, supernet, weights
 from dnas.arch import Architecture
 from dnas.data import Dataset, Feed, Split, split
 from dnas.data import load as load_data
@@ -30,6 +30,7 @@ from dnas.runs import Journal, read_config
 from dnas.train import start as begin
 from dnas.train.config import TrainConfig, complete
 from dnas.train.console import Console
+from dnas.train.epoch import Epoch, OnEpoch
 from dnas.train.phase import Teacher, TrainPhase
 
 Named = str | os.PathLike[str]
@@ -144,14 +145,17 @@ def run(
     *,
     out: Named | bool | None = None,
     progress: bool = True,
+    on_epoch: OnEpoch | None = None,
     start_from: tuple[Any, Any] | None = None,
     **options: Any,
 ) -> TrainResult:
     """Train ``arch`` on ``data`` and measure it on the test images.
 
-    Arguments: objects, or what the command takes in their place; ``out``: run folder to write (True: runs/<unique name>; None:
-    no files); ``progress``: print; ``start_from``: first (params, stats), as ``dnas.init`` gives them; ``options``: the fields
-    of ``dnas.train.TrainConfig`` (``preset=``, ``epochs=``, ``seed=``, ...).
+    Arguments: objects, or what the command takes in their place; ``out``: run folder to write (True: runs/<unique name>;
+    False: no files, so that nothing is left of an interrupted run; None: True in a notebook, elsewhere False); ``progress``:
+    print; ``on_epoch``: is called at the end of each epoch with a ``dnas.train.Epoch`` (what it raises stops the run as
+    Ctrl-C does, with everything saved, and is raised here); ``start_from``: first (params, stats), as ``dnas.init`` gives
+    them; ``options``: the fields of ``dnas.train.TrainConfig`` (``preset=``, ``epochs=``, ``seed=``, ...).
     Errors: ConfigError, ArchitectureError, WeightsError, DataError, NotFiniteError, RunError, Interrupted.
     """
     known = {f.name for f in dataclasses.fields(TrainConfig)} - {"resume"}
@@ -172,7 +176,7 @@ def run(
     if start_from is not None:
         setup = dataclasses.replace(setup, objects=(*setup.objects, "start_from"))
     journal = Journal(None)
-    if out:
+    if notebook.running() if out is None else out:
         title = f"train-{setup.architecture.name}-{setup.dataset.name.split(':')[0]}-s{config.seed}"
         journal = Journal.create(folder, title, config.checkpoint_s)
         journal.write_json("config.json", setup.config_json())
@@ -182,13 +186,21 @@ def run(
     state = phase.init(*(jax.tree.map(jnp.array, tree) for tree in (params, stats)))  # copies: a step gives its state away
     if journal.folder:
         journal.save(phase.name, 0, 0, 0, state, {})  # what it started from need not be there when it is resumed
-    return _guarded(setup, state, journal, console, 0, 0)
+    return _guarded(setup, state, journal, console, 0, 0, on_epoch)
 
 
-def resume(folder: Named, *, data: Dataset | None = None, progress: bool = True, distributed: bool = False) -> TrainResult:
+def resume(
+    folder: Named,
+    *,
+    data: Dataset | None = None,
+    progress: bool = True,
+    on_epoch: OnEpoch | None = None,
+    distributed: bool = False,
+) -> TrainResult:
     """Continue an interrupted training; it ends with the result of an uninterrupted one.
 
-    ``data`` if the run was given it as an object. Errors: RunError where its inputs have changed since, and those of ``run``.
+    ``data`` if the run was given it as an object; ``progress`` and ``on_epoch`` as in ``run``.
+    Errors: RunError where its inputs have changed since, and those of ``run``.
     """
     if distributed:
         start()
@@ -222,7 +234,7 @@ def resume(folder: Named, *, data: Dataset | None = None, progress: bool = True,
         raise RunError(f"--resume {folder}: it stopped before its first checkpoint; start it again, in a new folder")
     template = supernet.init(setup.architecture, jax.random.key(0))[1:]
     state = replicate(setup.phase.mesh, journal.load(setup.phase.init(*template)))
-    return _guarded(setup, state, journal, console, about["epoch"], about["step"])
+    return _guarded(setup, state, journal, console, about["epoch"], about["step"], on_epoch)
 
 
 def prepare(
@@ -277,19 +289,28 @@ def command(setup: Setup) -> str | None:
     return shlex.join(words)
 
 
-def _guarded(setup: Setup, state: Any, journal: Journal, console: Console, epoch: int, step: int) -> TrainResult:
-    journal.command = "dnas.train"
+def _guarded(
+    setup: Setup, state: Any, journal: Journal, console: Console, epoch: int, step: int, on_epoch: OnEpoch | None
+) -> TrainResult:
+    journal.command, journal.objects = "dnas.train", tuple(name for name in setup.objects if name == "data")
+
+    def tell(done: int) -> None:
+        assert on_epoch is not None
+        on_epoch(Epoch(setup.phase.name, done, setup.phase.epochs, tuple(journal.history)))
+
     try:
-        return _finish(setup, state, journal, console, epoch, step)
+        return _finish(setup, state, journal, console, epoch, step, tell if on_epoch else None)
     except KeyboardInterrupt:  # a second Ctrl-C, or one after the last epoch
         raise Interrupted(loop.how_to_resume(journal, "at once", "what the newest checkpoint has is saved")) from None
 
 
-def _finish(setup: Setup, state: Any, journal: Journal, console: Console, epoch: int, step: int) -> TrainResult:
+def _finish(
+    setup: Setup, state: Any, journal: Journal, console: Console, epoch: int, step: int, tell: Callable[[int], object] | None
+) -> TrainResult:
     """From (epoch, step) to the end of the run."""
     phase = setup.phase
     with console.progress() as watcher:
-        state = loop.run(phase, state, journal, watcher, epoch, step)
+        state = loop.run(phase, state, journal, watcher, epoch, step, on_epoch=tell)
         params, stats = state.measured
         if setup.config.epochs:
             stats = recalibrate(phase.net, params, stats, setup.feed(setup.parts[0]), images=CALIBRATION_IMAGES)
