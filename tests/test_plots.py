@@ -14,7 +14,7 @@ from dnas.arch import Architecture
 from dnas.errors import ConfigError
 from dnas.latency import LatencyTable
 from dnas.oracle import load
-from dnas.plot import breakdown, pareto, predicted, ranking
+from dnas.plot import breakdown, network, pareto, predicted, ranking, search
 
 
 def drawn(figure) -> str:
@@ -115,3 +115,42 @@ def test_table_for_breakdown_of_a_tiny_network() -> None:
     space = tiny.plain_space()
     found = breakdown.info(space.fix([0, 1]), tiny.table_for(space, constant_ms=0.25))
     assert found.constant_ms == {"tiny_0": 0.25} and not found.modelled["tiny_0"].any()
+
+
+def test_networks_are_drawn_on_one_axis_of_ms() -> None:
+    space = tiny.plain_space()
+    table, searched = tiny.table_for(space, constant_ms=0.25), {s.index for s in space.slots if s.choices}
+    found = {}
+    for name, genotype in (("with a skip", (3, 0)), ("without", (0, 1))):
+        architecture = space.fix(genotype)
+        found[name] = network.info(architecture, table.report(architecture), searched)
+    figure = network.figure(found)
+    (axes,) = figure.axes
+    rows = [[p for p in axes.patches if round(p.get_y() + p.get_height() / 2) == row] for row in (0, 1)]
+    for blocks, one in zip(rows, found.values(), strict=True):
+        assert [p.get_width() for p in blocks] == [b.ms for b in one.blocks if b.ms]
+        starts = np.cumsum([0, *(p.get_width() for p in blocks)])[:-1]
+        np.testing.assert_allclose([p.get_x() for p in blocks], starts)
+    assert len(axes.lines) == 1  # the skip
+    text = drawn(figure)
+    assert all(words in text for words in ("with a skip", "3x3", "5x5", "not searched", "0.25 that belong to no layer"))
+
+
+def test_layer_by_candidate_over_time() -> None:
+    """Rows are choices, columns candidates; what a choice lacks is no number."""
+    chances = {"a": [[0.5, 0.5], [0.1, 0.9]], "b": [[0.2, 0.8], [0.3, 0.7]]}
+    empty = {k: None for k in ("train_loss", "train_accuracy", "expected_ms", "entropy", "temperature", "skip_share")}
+    history = [
+        {"phase": "search", "epoch": i + 1, **empty, "probabilities": {n: v[i] for n, v in chances.items()}} for i in (0, 1)
+    ]
+    found, labels = search.info(history), {"a": ("k3", "k5"), "b": ("k5", "skip")}
+    panels = [axes for axes in search.draw_layers(found, labels).axes if axes.images and axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in panels] == ["probability after epoch 1", "probability after epoch 2"]
+    nan = float("nan")
+    for axes, i in zip(panels, (0, 1), strict=True):
+        wanted = [[*chances["a"][i], nan], [nan, *chances["b"][i]]]
+        np.testing.assert_array_equal(np.ma.filled(axes.images[0].get_array(), nan), wanted)
+    assert "skip" in drawn(search.draw_now(found, labels)) and len(search.draw_layers(found, labels, [2]).axes) == 2
+    many = {n: [f"{n}{i}" for i in range(12)] for n in "ab"}
+    wide = search.info([history[0] | {"probabilities": {n: [1 / 12] * 12 for n in "ab"}}])
+    assert search.draw_layers(wide, many).axes[0].images[0].get_array().shape == (2, 12)

@@ -1,17 +1,22 @@
-"""A network drawn as a row of blocks, each as wide as it is slow: SVG that needs nothing else."""
+"""A network drawn as a row of blocks, each as wide as it is slow: SVG that needs nothing else, or a figure of several."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from dnas.plot.style import COLOURS
+from dnas.plot.style import COLOURS, new_figure, plain, tidy
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from dnas.arch import Architecture
-    from dnas.latency.table import LatencyReport
+    from dnas.latency.table import LatencyReport, LatencyTable
+    from dnas.search.results import SearchResult
 
 KERNEL_COLOURS = {3: COLOURS[0], 5: COLOURS[1], 7: COLOURS[2], 1: COLOURS[3]}  # 1: between fixed and searched, rare
+KERNEL_HATCHES = {3: "", 5: "///", 7: "...", 1: "xxx"}
 GREY, WIDTH, HEIGHT, GAP = "#8a8a8a", 1000.0, 62.0, 2.0
 NARROWEST = 6.0  # a block that takes no time is drawn this wide
 WIDE_ENOUGH = 6.2  # pixels for a letter of a block's name
@@ -54,6 +59,12 @@ def info(network: Architecture, report: LatencyReport, searched: set[int]) -> Ne
     return NetworkInfo(tuple(blocks), report.constant_ms, report.total_ms)
 
 
+def of(result: SearchResult, table: LatencyTable | None = None) -> NetworkInfo:
+    """The network that a search found, priced by ``table`` (default: that of the search). Errors: LatencyError."""
+    report = result.latency if table is None else table.report(result.architecture)
+    return info(result.architecture, report, {s.index for s in result.space.slots if s.choices})
+
+
 def draw(found: NetworkInfo) -> str:
     """One ``<svg>``: searched blocks coloured by kernel size and darker for larger expansions, others grey; legend below."""
     slow = [b for b in found.blocks if b.ms > 0]
@@ -82,6 +93,45 @@ def draw(found: NetworkInfo) -> str:
         f'<svg class="network" viewBox="0 0 {WIDTH:g} 132" role="img" aria-label="{html.escape(what)}">'
         + "".join(parts) + "".join(legend) + "</svg>"
     )  # fmt: skip
+
+
+def figure(networks: Mapping[str, NetworkInfo]) -> Figure:
+    """Networks below each other on one axis of ms, in the manner of FBNet's figure (arXiv:1812.03443): searched blocks coloured
+    and hatched by kernel size, darker for larger expansions, others grey; a dotted line is a layer that was left out."""
+    from matplotlib.patches import Patch, Rectangle
+
+    drawn = new_figure(12, 1.5 + 0.95 * len(networks))
+    axes = drawn.subplots()
+    longest = max(found.total_ms for found in networks.values())
+    keys: dict[str, Patch] = {}
+    for row, found in enumerate(networks.values()):
+        at = 0.0
+        for block in found.blocks:
+            if not block.ms > 0:
+                if block.is_skip:
+                    axes.plot([at, at], [row - 0.46, row + 0.46], ":", color="0.2", linewidth=1.6)
+                continue
+            style = {"facecolor": GREY, "alpha": 0.45, "hatch": ""}
+            if block.searched and block.kernel:
+                hatch, shade = KERNEL_HATCHES.get(block.kernel, "++"), _opacity(block.expansion)
+                style = {"facecolor": _fill(block.kernel, block.expansion), "alpha": shade, "hatch": hatch}
+                keys[f"{block.kernel}x{block.kernel}"] = Patch(**style | {"alpha": 0.8}, edgecolor="white")
+            axes.add_patch(Rectangle((at, row - 0.36), block.ms, 0.72, edgecolor="white", linewidth=1.2, **style))
+            if block.ms > 0.018 * longest:
+                back = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.2}
+                words = plain(block.label.replace("_", " "))
+                turned = 90 if len(words) * 0.009 * longest > block.ms else 0
+                axes.text(at + block.ms / 2, row, words, ha="center", va="center", fontsize=7, rotation=turned, bbox=back)
+            at += block.ms
+        rest = f" (with {found.constant_ms:.3g} that belong to no layer)" if found.constant_ms else ""
+        axes.text(at, row, f"  {found.total_ms:.3g} ms{rest}", va="center", fontsize=8)
+    keys["not searched"] = Patch(facecolor=GREY, alpha=0.45, edgecolor="white")
+    axes.set(xlim=(0, 1.22 * longest), ylim=(len(networks) - 0.5, -0.5))
+    tidy(axes, "", "ms")
+    axes.set_yticks(range(len(networks)), [plain(name) for name in networks], fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    drawn.legend(keys.values(), keys, loc="outside upper left", ncols=len(keys), fontsize=8, frameon=False)
+    return drawn
 
 
 def _block(block: Block, x: float, width: float) -> str:

@@ -53,7 +53,6 @@ def info(result: SearchResult) -> ReportInfo:
     """Collect everything from what a search returned."""
     arch, report, by = result.architecture, result.latency, result.derivation
     origin, figures = arch.provenance, result.figures()
-    searched = {s.index for s in result.space.slots if s.choices}
     target = f"target {result.target_ms:.4g} ms" if result.target_ms else "no target"
     if report.interval_ms:
         target += ", likely {:.4g} to {:.4g}".format(*report.interval_ms)
@@ -91,7 +90,7 @@ def info(result: SearchResult) -> ReportInfo:
         f"{origin['space']} on {report.table.device}",
         f"Search on {arch.metrics['accuracy']['data']} for {target.split(',')[0]}, seed {origin['seed']}",
         tiles, result.warnings,
-        network.info(arch, report, searched), layers, search.info(result.history, result.target_ms),
+        network.of(result), layers, search.info(result.history, result.target_ms),
         {name: choice.labels for name, choice in result.space.choices.items()}, facts,
     )  # fmt: skip
 
