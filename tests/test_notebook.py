@@ -114,6 +114,7 @@ def test_an_interrupted_kernel_loses_nothing(tmp_path: Path) -> None:
 
     try:
         execute(f"import sys; sys.path.insert(0, {str(TESTS)!r}); import dnas, tiny; from test_search_steps import images")
+        execute("import jax; jax.default_backend = lambda: 'other'")  # compiles faster
         execute("space = tiny.template_space(); lut = tiny.table_for(space); data = images(); told = []")
         options = "epochs=4, batch_size=8, train_epochs=1, devices=1"
         (output,), error = execute(
