@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnas.plot.style import COLOURS, new_figure, plain, tidy
 
@@ -111,14 +111,14 @@ def figure(networks: Mapping[str, NetworkInfo]) -> Figure:
                 if block.is_skip:
                     axes.plot([at, at], [row - 0.46, row + 0.46], ":", color="0.2", linewidth=1.6)
                 continue
-            style = {"facecolor": GREY, "alpha": 0.45, "hatch": ""}
+            style: dict[str, Any] = {"facecolor": GREY, "alpha": 0.45, "hatch": ""}
             if block.searched and block.kernel:
                 hatch, shade = KERNEL_HATCHES.get(block.kernel, "++"), _opacity(block.expansion)
                 style = {"facecolor": _fill(block.kernel, block.expansion), "alpha": shade, "hatch": hatch}
                 keys[f"{block.kernel}x{block.kernel}"] = Patch(**style | {"alpha": 0.8}, edgecolor="white")
             axes.add_patch(Rectangle((at, row - 0.36), block.ms, 0.72, edgecolor="white", linewidth=1.2, **style))
             if block.ms > 0.018 * longest:
-                back = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.2}
+                back: dict[str, Any] = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.2}
                 words = plain(block.label.replace("_", " "))
                 turned = 90 if len(words) * 0.009 * longest > block.ms else 0
                 axes.text(at + block.ms / 2, row, words, ha="center", va="center", fontsize=7, rotation=turned, bbox=back)
