@@ -1,7 +1,6 @@
 """Super-blocks and networks: ``init`` and ``apply`` over plain nested dicts.
 
-The supernet of a space and a finished network are one builder: a finished network's layers have one candidate each. This is
-the one file that knows ``nnx.split`` and ``nnx.merge``.
+The supernet of a space and a finished network are one builder: a finished network's layers have one candidate each.
 """
 
 from __future__ import annotations
@@ -10,25 +9,23 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx, traverse_util
-from jax import lax
+from flax import traverse_util
 from jaxtyping import Array, Float
 
 from dnas.arch import Architecture, Defaults
 from dnas.errors import ConfigError
 from dnas.gates import Gates
 from dnas.layers import masks
-from dnas.layers.fused import Member, Record, alone, fusible, in_blocks, mixture, numbers_of
-from dnas.layers.op import OpLayer
-from dnas.layers.paths import Weights, chosen, weights_of
-from dnas.layers.switch import switch
-from dnas.ops import LinearOp, Op, Shape
+from dnas.layers.op import layer_of
+from dnas.layers.paths import chosen, weights_of
+from dnas.layers.super_block import SuperBlock, rolled
+from dnas.ops import LinearOp, Shape
 from dnas.ops.primitives import Conv
 from dnas.slots import Candidate, Slot
 from dnas.space import Space
@@ -97,7 +94,7 @@ def init(description: Architecture | Space, key: jax.Array, dtype: Any = jnp.flo
             for conv in (p for p in hull.op.primitives() if isinstance(p, Conv)):
                 place = (_name(slot), hull.label, conv.name, "kernel")
                 fan_out[place] = conv.kernel**2 * conv.out // conv.groups
-            _, empty_params, empty_stats = _layer(hull.op, net.defaults)
+            _, empty_params, empty_stats = layer_of(hull.op, net.defaults)
             if empty_params:
                 params.setdefault(_name(slot), {})[hull.label] = empty_params
             if empty_stats:
@@ -175,11 +172,11 @@ def maps(
     for slots in net.alike if roll else [(slot,) for slot in net.slots]:
         if isinstance(slots[0].candidates[0].op, LinearOp):
             x = x.astype(logits_dtype)
-        block: Any = _SuperBlock(slots[0], net.defaults, train)
+        block: Any = SuperBlock(slots[0], net.defaults, train)
         block = jax.checkpoint(block) if remat else block
         each = [(params.get(_name(s), {}), stats.get(_name(s), {}), weights_of(s, gates)) for s in slots]
         before = x
-        x, found = _rolled(block, each, x, decay)
+        x, found = rolled(block, each, x, decay)
         x = x if after is None else after(slots[-1], before, x)
         yield slots, x, {_name(s): own for s, own in zip(slots, found, strict=True) if own}
 
@@ -215,154 +212,12 @@ def ran(net: Net, params: Tree, gates: Gates) -> Tree | None:
     return marks
 
 
-@dataclasses.dataclass(frozen=True)
-class _SuperBlock:
-    """All candidates of one slot, those that masks tell apart in one hull."""
-
-    slot: Slot
-    defaults: Defaults
-    train: bool | jax.Array
-
-    def __call__(
-        self, params: Tree, stats: Tree, weights: Weights | None, x: jax.Array, momentum: float | jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """``weights``: None where there is one candidate."""
-        if weights is None:
-            y, new = self.run(0, params, stats, x, momentum)
-            return y, stats | new
-        if weights.chosen is not None:
-            return self.sampled(params, stats, x, weights.gates, weights.chosen, momentum)
-        return self.soft(params, stats, x, weights, momentum)
-
-    def soft(
-        self, params: Tree, stats: Tree, x: jax.Array, weights: Weights, momentum: float | jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """Every hull runs, masked and weighted; those that can share their wide operations do."""
-        hulls = self.slot.hulls
-        shaped = {h.label: _per_sample(weights.gates[..., i], x) for i, h in enumerate(hulls)}
-        members = fusible([(h.label, h.op) for h in hulls if not h.cuts])
-        parts, new_stats = [], stats
-        if members:
-            y, new = mixture(members, params, stats, x, shaped, self.defaults, self.train, momentum)
-            parts, new_stats = [y], stats | new
-        others = {h.label for h in hulls} - {m.label for m in members}
-        for number, hull in enumerate(hulls):
-            if hull.label in others:
-                y, new = self.run(number, params, stats, x, momentum, weights.masks[number])
-                parts.append(y * shaped[hull.label])
-                new_stats = new_stats | new
-        return sum(parts[1:], parts[0]), new_stats
-
-    def run(
-        self,
-        number: int,
-        params: Tree,
-        stats: Tree,
-        x: jax.Array,
-        momentum: float | jax.Array,
-        widths: masks.Masks | None = None,
-    ) -> tuple[jax.Array, Tree]:
-        """Hull ``number`` alone, under the masks ``widths``: its output, and {label: its new statistics}."""
-        hull = self.slot.hulls[number]
-        own = stats.get(hull.label, {})
-        if not widths and in_blocks(hull.op, self.train, x.dtype):
-            return alone(Member(hull.label, hull.op), params, stats, x, self.defaults, momentum)[:2]
-        graph, _, _ = _layer(hull.op, self.defaults)
-        layer = nnx.merge(graph, params.get(hull.label, {}), own)
-        y = layer(x, self.train, momentum, widths)
-        y = y.reshape(y.shape[0], 1, 1, -1) if y.ndim == 2 else y
-        return y, {hull.label: nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))} if own else {}
-
-    def candidate(
-        self,
-        number: int,
-        index: jax.Array,
-        params: Tree,
-        stats: Tree,
-        x: jax.Array,
-        momentum: jax.Array,
-        record: Record | None = None,
-    ) -> tuple[jax.Array, Tree, Record | None]:
-        """Candidate ``index`` alone, a member of hull ``number``; channels that it lacks keep their statistics.
-
-        Also what it leaves to its backward pass, padded to the slot's longest; ``record``: that of the call before.
-        """
-        hull, longest = self.slot.hulls[number], self.longest_record(x)
-        if self.records(number, x):
-            member = Member(hull.label, hull.op)  # type: ignore[arg-type]
-            y, new, own = alone(member, params, stats, x, self.defaults, momentum, record)
-            return y, new, Record(own.projection, jnp.pad(own.numbers, (0, longest - own.numbers.size)))
-        if hull.varied:
-            y, new = self.run(number, params, stats, x, momentum, masks.hard(self.slot, number, index))
-            new = {label: masks.settled(self.slot, number, index, stats[label], own) for label, own in new.items()}
-        else:
-            y, new = self.run(number, params, stats, x, momentum)
-        nothing = Record(jnp.zeros((y.size // y.shape[-1], y.shape[-1]), y.dtype), jnp.zeros(longest, y.dtype))
-        return y, new, nothing if longest else None
-
-    def records(self, number: int, x: jax.Array) -> bool:
-        """Whether hull ``number`` leaves a record."""
-        hull = self.slot.hulls[number]
-        return not hull.varied and in_blocks(hull.op, self.train, x.dtype)
-
-    def longest_record(self, x: jax.Array) -> int:
-        hulls: Any = [h for i, h in enumerate(self.slot.hulls) if self.records(i, x)]
-        return max((numbers_of(h.op) for h in hulls), default=0)
-
-    def sampled(
-        self,
-        params: Tree,
-        stats: Tree,
-        x: jax.Array,
-        gates: jax.Array,
-        chosen: jax.Array,
-        momentum: float | jax.Array,
-    ) -> tuple[jax.Array, Tree]:
-        """Only the candidates on the active paths run, forward and backward. ``gates``: f32[k], ``chosen``: i32[k]."""
-        total = jnp.zeros((*x.shape[:1], *self.slot.out_shape), x.dtype)
-        for j in range(chosen.shape[0]):
-            again = (chosen[:j] == chosen[j]).any() if j else False  # two paths may meet in one candidate
-            decay = jnp.where(again, 1, momentum)  # whose statistics move once
-            y, stats = switch(self, chosen[j], params, stats, x, decay)
-            total = total + y * jnp.where(again, 0, gates[j]).astype(y.dtype)
-        return total, stats
-
-
-def _rolled(
-    block: Any, each: list[tuple[Tree, Tree, Weights | None]], x: jax.Array, momentum: Any
-) -> tuple[jax.Array, list[Tree]]:
-    """``block`` over and over, with each slot's (params, stats, weights): traced and compiled once.
-
-    Returns the last output and each slot's new statistics.
-    """
-    if len(each) == 1:
-        x, new = block(*each[0], x, momentum)
-        return x, [new]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    x, new = lax.scan(lambda x, own: block(*own, x, momentum), x, stacked)
-    return x, [jax.tree.map(lambda leaf, i=i: leaf[i], new) for i in range(len(each))]
-
-
 def _pattern(slot: Slot) -> Any:
     """Equal for slots that may follow each other in one loop; slots without a choice stay alone."""
     if len(slot.candidates) == 1 or slot.in_shape != slot.out_shape:
         return slot.index
     masked = tuple(n in slot.widths for n in slot.choices)
     return slot.in_shape, slot.hulls, tuple((c.op, c.label) for c in slot.candidates), slot.table.tobytes(), slot.sizes, masked
-
-
-def _per_sample(gate: jax.Array, y: jax.Array) -> jax.Array:
-    """A gate of shape [] or [batch] with as many axes as ``y``."""
-    return gate.astype(y.dtype).reshape((*gate.shape, *(1,) * (y.ndim - gate.ndim)))
-
-
-@lru_cache(maxsize=8192)
-def _layer(op: Op, defaults: Defaults) -> tuple[Any, Tree, Tree]:
-    """Graph definition of an op's layer, and the shapes of its parameters and statistics."""
-    layer = nnx.eval_shape(lambda: OpLayer(op, defaults))
-    parts: Any = nnx.split(layer, nnx.Param, nnx.BatchStat)
-    graph, params, stats = parts
-    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def _name(slot: Slot) -> str:

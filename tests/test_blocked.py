@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from dnas import supernet
 from dnas.arch import Defaults
 from dnas.layers import blocked as lib
 from dnas.layers import blocks, fused
 from dnas.layers.conv import Pads, padding_of
 from dnas.layers.norm import ACTIVATIONS, normalise
+from dnas.layers.op import layer_of
 from dnas.ops import InvertedResidualOp
 
 
@@ -117,7 +117,7 @@ def test_a_candidate_with_its_record_is_itself(monkeypatch: pytest.MonkeyPatch) 
     op = InvertedResidualOp(in_=4, mid=8, out=4, act="relu", residual=True, expand_groups=2, project_groups=2, shuffle=2)
     member = fused.Member("it", op)
     with jax.enable_x64(True):
-        _, params, stats = supernet._layer(op, Defaults())
+        _, params, stats = layer_of(op, Defaults())
         params = {"it": jax.tree.map(lambda v: 1 + tiny.normal(v.size, *v.shape, dtype="float64"), params)}
         stats = {"it": jax.tree.map(lambda v: 0.5 + jnp.zeros(v.shape), stats)}
         x, dy = (tiny.normal(i, 3, 4, 5, 4, dtype="float64") for i in (1, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -119,3 +120,12 @@ class OpLayer(nnx.Module):
             outs = [self._step(head, x, train, momentum) for head in step.heads]
             return sum(outs[1:], outs[0]) / len(outs)
         raise TypeError(f"no layer for primitive {step!r}")
+
+
+@lru_cache(maxsize=8192)
+def layer_of(op: Op, defaults: Defaults) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Graph definition of an op's layer, and the shapes of its parameters and statistics."""
+    layer = nnx.eval_shape(lambda: OpLayer(op, defaults))
+    parts: Any = nnx.split(layer, nnx.Param, nnx.BatchStat)
+    graph, params, stats = parts
+    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
