@@ -13,9 +13,11 @@ import dnas
 from dnas import loop
 from dnas.config import SearchConfig
 from dnas.errors import ConfigError, DnasError, Interrupted, NotFiniteError, RunError
+from dnas.evaluate import Accuracy
 from dnas.latency import LatencyTable
 from dnas.latency.costs import by_count
-from dnas.search import SearchResult, __main__, resume, run
+from dnas.search import SearchResult, __main__, prepare, resume, run
+from dnas.search.record import finished as finished_by
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 TEST_IMAGES = 19  # a fifth of 96, the rest of each class rounded
@@ -279,6 +281,26 @@ def test_numbers_of_numpy_and_objects_are_taken(folder, tmp_path):
 )
 def test_a_target_belongs_to_the_table_or_cost_before_it(words, wanted):
     assert __main__.plain(words.split()) == wanted.split()
+
+
+@pytest.mark.parametrize("by", ["argmax", "sample", "budget"])
+def test_a_network_above_a_target_is_told_by_name_and_unit(by):
+    """Of every cost; by --derive budget none can be above."""
+    space = tiny.tied_space()
+    lut, cheapest = tiny.table_for(space), space.fix((0, 0, 0))
+    also = (f"peak-activation-bytes={cheapest.peak_activation_bytes}", "params=739")
+    limits = {"target_ms": min(space.latency_range(lut)), "also": also, "derive": by}
+    setup = prepare(SearchConfig(lut="x", space="x", data="x", batch_size=8, devices=1, **limits), space, lut, images())
+    notes = {"genotype": [1, 1, 1], "derivation": {"by": by}}
+    chances = {n: [0.0, 1.0] for n in space.choices}
+    last = {"entropy": 0.0, "expected_ms": limits["target_ms"], "probabilities": chances}
+    network = space.fix(notes["genotype"])
+    found, warnings = finished_by(setup, notes, last, network, lut.report(network), Accuracy(1, 2, 0.5))
+    said = [w.partition(": ")[0] for w in warnings if "above its target" in w]
+    names = [w.partition(" by ")[0] for w in said]
+    wanted = [f"{limits['target_ms']:.4g} ms", f"{cheapest.peak_activation_bytes:.4g} bytes (peak-activation-bytes)"]
+    assert names == [f"The network is above its target of {w}" for w in wanted if by != "budget"]
+    assert found.metrics["costs"]["params"] == {"value": network.params, "unit": "parameters", "target": 739.0}
 
 
 @pytest.mark.slow

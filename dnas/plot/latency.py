@@ -44,7 +44,7 @@ def info(table: LatencyTable) -> LatencyInfo:
         groups.setdefault(name, []).append((float(macs), entry.ms))
     points = {name: np.array(sorted(groups[name])) for name in sorted(groups)}
     return LatencyInfo(
-        points, f"{table.device}, {table.runtime}, {table.precision}: {table.status}", table.meaning == "absolute", left_out
+        points, f"{table.device}\n{table.runtime}, {table.precision}: {table.status}", table.meaning == "absolute", left_out
     )
 
 
@@ -70,9 +70,7 @@ def draw(found: LatencyInfo) -> Figure:
     if found.points:
         axes.legend(fontsize=8, frameon=False, loc="upper left")
     if found.left_out:
-        axes.annotate(
-            f"{found.left_out} entries without MACs are not drawn", (1, 0.01), xycoords="axes fraction", ha="right", fontsize=7
-        )
+        axes.annotate(f"not drawn, without MACs: {found.left_out}", (1, 0.01), xycoords="axes fraction", ha="right", fontsize=7)
     return figure
 
 

@@ -63,11 +63,14 @@ def finished(
     warnings = [*report.warnings, *(w for r in more for w in r.warnings), *setup.terms.warnings, *setup.remarks]
     if setup.method.ends == "logits":
         warnings += diagnosis.warnings(setup.space, last, config.target_ms)
-    if derivation["by"] == "argmax" and config.target_ms and report.total_ms > config.target_ms:
-        warnings.append(
-            f"The network is above its target of {config.target_ms:.4g} ms by {report.total_ms / config.target_ms - 1:.1%}: "
-            "the likeliest candidates together are slower than their expectation. --derive budget keeps targets."
-        )
+    assignment = setup.space.assignment(notes["genotype"])
+    for cost in setup.costs if derivation["by"] in ("argmax", "sample") else ():
+        value, name = cost.terms.at(assignment), "" if cost is setup.costs[0] else f" ({cost.name})"
+        if cost.target is not None and value > cost.target:
+            warnings.append(
+                f"The network is above its target of {cost.target:.4g} {cost.unit}{name} by {value / cost.target - 1:.1%}: the "
+                "likeliest candidates together cost more than their expectation. --derive budget keeps targets."
+            )
     if derivation.get("proven") is False:
         warnings.append(
             f"The networks compared were not proven to be the most probable ones within the targets (none scores above "
@@ -76,8 +79,7 @@ def finished(
     metrics = {
         "params": architecture.params, "macs": architecture.macs, "latency": [r.to_dict() for r in (report, *more)],
         "costs": {
-            c.name: {"value": c.terms.at(setup.space.assignment(notes["genotype"])), "unit": c.unit, "target": c.target}
-            for c in setup.others if not c.lut
+            c.name: {"value": c.terms.at(assignment), "unit": c.unit, "target": c.target} for c in setup.others if not c.lut
         },
         "accuracy": {"data": setup.dataset.name, "split": "test", **tested.to_dict()},
     }  # fmt: skip
