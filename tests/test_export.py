@@ -13,7 +13,7 @@ import pytest
 import tiny
 from test_fold import filled
 
-from dnas import export, supernet, weights
+from dnas import export, weights
 from dnas.arch import Architecture
 from dnas.cli import command
 from dnas.errors import ExportError
@@ -172,22 +172,3 @@ def test_accuracy_lost_by_hand() -> None:
     assert found.lost == 0.75 and found.network.top1 == 1 and found.file.top1 == 0.25
     assert found.interval95[0] < 0.75 < found.interval95[1]
     assert Lost.of(right, right, labels).interval95 == (0, 0)
-
-
-@pytest.mark.slow
-def test_weights_of_a_search_run_are_those_it_measured(in_tmp: Path) -> None:
-    """What a run folder holds gives the accuracy that the run reports."""
-    from dnas import data, search
-    from dnas.evaluate import accuracy
-
-    space = tiny.plain_space()
-    digits = data.load("digits")
-    few = data.Dataset.from_arrays(
-        np.repeat(digits.train.images[:120], 3, -1), digits.train.labels[:120] % 3, name="few digits"
-    )
-    result = search.run(space, tiny.table_for(space), few, out="run", epochs=2, train_epochs=1, batch_size=16, progress=False)
-    found = trained.load("run")
-    assert found.architecture == result.architecture and found.labels == few.classes and found.mean == few.mean
-    feed = data.Feed(few.test, batch_size=16, resolution=8, channels=3, mean=found.mean, std=found.std)
-    again = accuracy(supernet.Net.of(found.architecture), found.params, found.stats, feed)
-    assert again.hits == result.accuracy.hits and again.n == result.accuracy.n

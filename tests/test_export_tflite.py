@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_export import export_command, network
 from test_fold import MORE, OPS, filled
 
-from dnas import fold, supernet
+from dnas import fold, supernet, train
 from dnas.arch import Architecture
 from dnas.export import tflite
+from dnas.export.compare import TOLERANCE
 
 pytest.importorskip("tensorflow", reason="installed for one test job only (extra: litert)")
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="installed for one test job only (extra: litert)")
@@ -95,3 +99,37 @@ def test_a_network_in_tflite(name: str) -> None:
     """Deep networks: rounding grows with the number of layers (1.6e-6 seen)."""
     network = Architecture.load(name)
     assert_tflite(network if name == "efficientformer_l1" else network.at(64), tolerance=2e-5)
+
+
+def test_int8_and_float16_say_what_they_lose_and_what_xnnpack_leaves(in_tmp: Path, capsys: Any) -> None:
+    """Of a network that was trained on digits: outputs within the tolerance, accuracy of the file beside the network's,
+    metadata read back; int8's hard-swish is named, float16 and float32 leave nothing."""
+    result = train.run(network(), "digits", epochs=8, devices=1, out="run", progress=False)
+    assert export_command("run", "--to", "tflite", "--precision", "float32,float16,int8", "--out", "out") == 0
+    files = {file["precision"]: file for file in json.loads(Path("out/export.json").read_text())["files"]}
+    for precision, tolerance in TOLERANCE.items():
+        file = files[precision]
+        data = (Path("out") / file["file"]).read_bytes()
+        assert file["difference"]["relative"] <= tolerance and file["bytes"] == len(data)
+        about = tflite.read_about(data)
+        assert about["architecture_sha256"] == network().fingerprint
+        assert json.loads(about["labels"]) == [str(i) for i in range(10)]
+        assert json.loads(about["mean"]) == list(result.preprocessing["mean"])
+        assert json.loads(about["std"]) == list(result.preprocessing["std"])
+    assert files["float32"]["accuracy"] is None and files["float32"]["undelegated"] == files["float16"]["undelegated"] == []
+    # steps of 1/255 of each map's range do change these outputs, and those of 2^-11 less
+    assert files["int8"]["difference"]["max_abs"] > 10 * files["float16"]["difference"]["max_abs"] > 0
+    for precision in ("float16", "int8"):
+        lost = files[precision]["accuracy"]
+        assert lost["network"]["n"] == lost["file"]["n"] == 359 and lost["network"]["top1"] == result.accuracy.top1 > 0.7
+        assert lost["lost"] == pytest.approx(lost["network"]["top1"] - lost["file"]["top1"]) and abs(lost["lost"]) < 0.05
+    assert files["int8"]["undelegated"].count("HARD_SWISH") == 4
+    kinds = {d["dtype"] for d in ends((Path("out") / files["int8"]["file"]).read_bytes())}
+    assert kinds == {np.int8}
+    text = capsys.readouterr().out
+    assert "operators that XNNPACK leaves to LiteRT: HARD_SWISH" in text and "points lost (95 % interval" in text
+
+
+def ends(model: bytes) -> list[dict[str, Any]]:
+    interpreter = litert.Interpreter(model_content=model)
+    return [*interpreter.get_input_details(), *interpreter.get_output_details()]

@@ -37,6 +37,8 @@ def show(found: Bench) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from dnas.runtimes import counted
+
     print(f"{found.network.architecture}\nmeasured on {found.device}, batch 1, weights: {found.network.source}")
     table = Table(show_edge=False, pad_edge=False)
     headings = ("runtime", "precision", "threads", "ms (median)", "p10", "p90", "n", "peak MB", "file MB")
@@ -57,7 +59,7 @@ def show(found: Bench) -> None:
             if prediction.differs:
                 print(f"* {where}: {prediction.report.table.name} was made for {'; '.join(prediction.differs)}")
         if row.kernels_left:
-            print(f"{where}: XNNPACK left {len(row.kernels_left)} operators: {', '.join(sorted(set(row.kernels_left)))}")
+            print(f"{where}: operators that XNNPACK leaves to LiteRT: {counted(row.kernels_left)}")
     for report in reports:
         for warning in report.warnings:
             print(f"note: {warning}")

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 def main(config: ExportConfig) -> int:
     """Export, print the report; an error if any file was not kept."""
+    from rich.console import Console
+
     from dnas.export.whole import run
 
-    report = run(**{k: v for k, v in dataclasses.asdict(config).items() if k != "json"})
+    options = {k: v for k, v in dataclasses.asdict(config).items() if k != "json"}
+    with Console(stderr=True).status("export") as status:
+        report = run(**options, each=status.update)
     if config.json:
         print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
     else:
@@ -33,6 +37,8 @@ def show(report: Report) -> None:
     """The files as a table, and what accuracy they lost."""
     from rich.console import Console
     from rich.table import Table
+
+    from dnas.runtimes import counted
 
     print(f"{report.network.architecture}\nweights: {report.network.source}; compared on {report.images}")
     table = Table(show_edge=False, pad_edge=False)
@@ -49,6 +55,8 @@ def show(report: Report) -> None:
     for file in report.files:
         if file.accuracy:
             print(f"{file.path.name}: {file.accuracy}")
+        if file.undelegated:
+            print(f"{file.path.name}: operators that XNNPACK leaves to LiteRT: {counted(file.undelegated)}")
     for note in report.notes:
         print(f"note: {note}")
 

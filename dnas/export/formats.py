@@ -1,7 +1,8 @@
 """The formats that a trained network can be written in: one line here, one module each.
 
 A module has ``write(network, about) -> bytes`` and ``run(data, images) -> outputs``; ``network`` is ``dnas.fold.Folded`` where
-``folded`` says so, else ``Trained``. To add a format, write such a module and give it a line.
+``folded`` says so, else ``Trained``. One whose files XNNPACK runs has ``undelegated(data) -> names of operators`` too. To add a
+format, write such a module and give it a line.
 """
 
 from __future__ import annotations

@@ -48,12 +48,9 @@ def write(network: fold.Folded, about: Mapping[str, str] | None = None) -> bytes
 
 def run(data: bytes, images: np.ndarray) -> np.ndarray:
     """Outputs f32[n, ...] for ``images`` f32[n, h, w, c], in ONNX Runtime on the CPU; maps come back as NHWC."""
-    import onnxruntime
+    from dnas.runtimes import onnx_runtime
 
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    given = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
-    (made,) = session.run(None, {"images": given})
-    return made.transpose(0, 2, 3, 1) if made.ndim == 4 else made
+    return onnx_runtime.open(data).run(images)
 
 
 def read_about(model: bytes) -> dict[str, str]:

@@ -14,13 +14,16 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnas import fold
 from dnas.errors import ExportError
 from dnas.layers.conv import padding_of
+
+if TYPE_CHECKING:
+    from dnas.runtimes import litert
 
 METADATA = "dnas"  # name of the metadata buffer
 EXTRA = "pip install 'dnas[litert]'"
@@ -60,25 +63,19 @@ def write(
 
 def run(data: bytes, images: np.ndarray) -> np.ndarray:
     """Outputs f32[n, ...] for ``images`` f32[n, h, w, c], in LiteRT; those of an int8 file are quantised and read back."""
-    from ai_edge_litert.interpreter import Interpreter
+    return _open(data).run(images)
+
+
+def undelegated(data: bytes) -> tuple[str, ...]:
+    """Names of the operators that XNNPACK leaves to LiteRT's own kernels, in the order of execution."""
+    return _open(data).kernels_left
+
+
+def _open(data: bytes) -> litert.Runner:
+    from dnas.runtimes import litert
 
     with _silent():
-        interpreter = Interpreter(model_content=data)
-        interpreter.allocate_tensors()
-    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    size, found = int(source["shape"][0]), []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
-        if source["dtype"] == np.int8:
-            scale, zero = source["quantization"]
-            filled = np.clip(np.rint(filled / scale) + zero, -128, 127)
-        interpreter.set_tensor(source["index"], filled.astype(source["dtype"]))
-        interpreter.invoke()
-        y = interpreter.get_tensor(result["index"])[: len(part)].astype(np.float32)
-        scale, zero = result["quantization"]
-        found.append((y - zero) * scale if result["dtype"] == np.int8 else y)
-    return np.concatenate(found).astype(np.float32)
+        return litert.open(data)
 
 
 def read_about(data: bytes) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ FEW = 64  # images that float32 files are compared on: they differ by rounding, 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """One file. ``difference``: None where the format has no weights; ``accuracy``: None in float32, or without labels."""
+    """One file. ``difference``: None where the format has no weights; ``accuracy``: None in float32, or without labels;
+    ``undelegated``: operators that XNNPACK does not take, None where the format is not run by it."""
 
     format: str
     precision: str
@@ -34,6 +36,7 @@ class Written:
     difference: Difference | None
     tolerance: float
     accuracy: Lost | None
+    undelegated: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         difference = None if self.difference is None else dataclasses.asdict(self.difference)
@@ -41,6 +44,7 @@ class Written:
             "format": self.format, "precision": self.precision, "file": self.path.name, "bytes": self.bytes,
             "sha256": self.sha256, "difference": difference, "tolerance": self.tolerance,
             "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+            "undelegated": None if self.undelegated is None else list(self.undelegated),
         }  # fmt: skip
 
 
@@ -105,11 +109,12 @@ def run(
     calibration: int = 200,
     tolerance: float | None = None,
     seed: int = 0,
+    each: Callable[[str], object] = lambda doing: None,
 ) -> Report:
     """Write ``network`` to the folder ``out`` in each format of ``to`` and each ``precision`` that the format has.
 
-    Arguments as the command's options (``dnas.export.config``). Files that differ by more than the tolerance, or that a format
-    cannot hold, are not kept; ``Report.failed`` says why. ``out/export.json`` is the report.
+    Arguments as the command's options (``dnas.export.config``); ``each``: told what is done next. Files that differ by more
+    than the tolerance, or that a format cannot hold, are not kept; ``Report.failed`` says why. ``out/export.json``: the report.
     Errors: ConfigError, ExportError (an extra is missing), ArchitectureError, WeightsError, DataError.
     """
     formats = find(to if isinstance(to, str) else ",".join(to))
@@ -120,20 +125,24 @@ def run(
     if tolerance is not None and not tolerance > 0:
         raise ConfigError(f"--tolerance is {tolerance}; expected a number above 0")
     modules = [format.load() for format in formats]
+    each("reading the network and its images")
     if not isinstance(network, trained.Trained):
         data, data_dir = (data, data_dir) if data is not None else _data_of(weights or os.fspath(network), data_dir)
         network = trained.load(network, weights, random_weights, seed)
     network, inputs = _inputs(network, data, data_dir, images, calibration if "int8" in precisions else 0, seed)
     if "int8" in precisions and inputs.calibration is None:
         raise ConfigError("--precision int8 needs images for calibration; give --data")
+    each(f"Flax on {len(inputs.images)} images")
     wanted = network.outputs(inputs.images)
     files, failed = [], []
     for format, module in zip(formats, modules, strict=True):
-        for each in (p for p in precisions if p in format.precisions):
+        for number in (p for p in precisions if p in format.precisions):
+            name = format.name if number == "float32" else f"{format.name} {number}"
             try:
-                files.append(_one(format, module, each, network, inputs, wanted, Path(out), tolerance or TOLERANCE[each]))
+                most = tolerance or TOLERANCE[number]
+                files.append(_one(format, module, number, network, inputs, wanted, Path(out), most, partial(_say, each, name)))
             except DnasError as problem:
-                failed.append(f"{format.name}{'' if each == 'float32' else f' {each}'}: {problem}")
+                failed.append(f"{name}: {problem}")
     report = Report(network, tuple(files), tuple(failed), inputs.about)
     write_text(Path(out) / "export.json", dump_json(report.to_dict()))
     return report
@@ -141,7 +150,7 @@ def run(
 
 def _one(
     format: Format, module: Any, precision: str, network: trained.Trained, inputs: Inputs, wanted: np.ndarray, out: Path,
-    tolerance: float,
+    tolerance: float, each: Callable[[str], object],
 ) -> Written:  # fmt: skip
     """Write, run, compare; the file appears only if it agrees."""
     name = "".join(c if c.isalnum() or c in "._-" else "_" for c in network.architecture.name)
@@ -150,8 +159,10 @@ def _one(
     about = network.about("NCHW" if format.name == "onnx" else "NHWC")
     for old in (path, path.with_name(f"{path.name}.json")):
         old.unlink(missing_ok=True)  # what an earlier export left must not pass for this one's
+    each("writing")
     data = module.write(network.folded if format.folded else network, about, **more)
     n = min(FEW, len(wanted)) if precision == "float32" else len(wanted)
+    each(f"running on {n} images")
     got = module.run(data, inputs.images[:n])
     difference = None if got is None else Difference.of(got, wanted[:n])
     if difference and not difference.relative <= tolerance:
@@ -166,7 +177,12 @@ def _one(
     accuracy = None
     if precision != "float32" and got is not None and inputs.labels is not None:
         accuracy = Lost.of(got, wanted, inputs.labels)
-    return Written(format.name, precision, path, len(data), sha256(data), difference, tolerance, accuracy)
+    left = module.undelegated(data) if hasattr(module, "undelegated") else None
+    return Written(format.name, precision, path, len(data), sha256(data), difference, tolerance, accuracy, left)
+
+
+def _say(each: Callable[[str], object], name: str, doing: str) -> None:
+    each(f"{name}: {doing}")
 
 
 def names_of(given: str | Sequence[str], known: Sequence[str], option: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dnas.errors import ConfigError, nearest
@@ -62,3 +63,12 @@ def runtime(name: str) -> Runtime:
     if lacking := [package for package in packages if importlib.util.find_spec(package) is None]:
         raise ConfigError(f"the runtime {name} needs {' and '.join(lacking)}: pip install 'dnas[{extra}]'")
     return cast(Runtime, importlib.import_module(module))
+
+
+def counted(names: Sequence[str]) -> str:
+    """``HARD_SWISH (3), MEAN``: each name once, the most frequent first.
+
+    >>> counted(("MEAN", "HARD_SWISH", "HARD_SWISH"))
+    'HARD_SWISH (2), MEAN'
+    """
+    return ", ".join(name if n == 1 else f"{name} ({n})" for name, n in Counter(names).most_common())

@@ -40,8 +40,8 @@ class Runner:
     def __init__(self, model: bytes, threads: int):
         self._interpreter = Interpreter(model_content=model, num_threads=threads)
         self._interpreter.allocate_tensors()
-        (given,), (made,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        self._input, self._output, self.input_name = given["index"], made["index"], given["name"]
+        (self._given,), (self._made,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._input, self.input_name = self._given["index"], self._given["name"]
         self.kernels_left = kernels_left(self._interpreter._get_ops_details())
 
     def bind(self, images: np.ndarray) -> Callable[[], object]:
@@ -49,8 +49,20 @@ class Runner:
         return self._interpreter.invoke
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        self.bind(images)()
-        return self._interpreter.get_tensor(self._output)
+        """Of any number of images: a last batch that is not full is filled up with its last image. Ends in int8 are quantised
+        and read back."""
+        size, found = int(self._given["shape"][0]), []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
+            if self._given["dtype"] == np.int8:
+                scale, zero = self._given["quantization"]
+                filled = np.clip(np.rint(filled / scale) + zero, -128, 127)
+            self.bind(filled.astype(self._given["dtype"]))()
+            y = self._interpreter.get_tensor(self._made["index"])[: len(part)].astype(np.float32)
+            scale, zero = self._made["quantization"]
+            found.append((y - zero) * scale if self._made["dtype"] == np.int8 else y)
+        return np.concatenate(found).astype(np.float32)
 
 
 def kernels_left(nodes: Iterable[dict[str, Any]]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from dnas.errors import ConfigError, nearest
 
-# Values of a preset are starting points from the literature; no accuracy has been measured with them yet.
+# Values of a preset are starting points from the literature; docs/training.md says what was measured with them.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {  # the short training at the end of a search
         "epochs": 30, "batch_size": 64, "optimiser": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False,

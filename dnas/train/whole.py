@@ -312,7 +312,7 @@ def _finish(
     with console.progress() as watcher:
         state = loop.run(phase, state, journal, watcher, epoch, step, on_epoch=tell)
         params, stats = state.measured
-        if setup.config.epochs:
+        if setup.config.epochs or setup.config.init[:1] == ("supernet",):  # whose statistics are of many networks
             stats = recalibrate(phase.net, params, stats, setup.feed(setup.parts[0]), images=CALIBRATION_IMAGES)
         found = evaluate(phase.net, params, stats, setup.feed(setup.dataset.test), setup.dataset.classes)
     if not found.finite:
