@@ -113,6 +113,12 @@ class SearchConfig:
     temperature_end: float | None = None
     """Temperature of the gates in the last epoch; it falls geometrically, for gdas linearly. No unit. Default: the recipe's
     (short 0.1, paper falls by 0.956 an epoch); softmax 1, gdas 0.1."""
+    optimiser: Literal["sgd", "nesterov", "rmsprop"] | None = None
+    """Optimiser of the weights, all with momentum 0.9: sgd; nesterov; rmsprop with epsilon 1, as TuNAS has it. No unit.
+    Default: sgd; by --recipe paper nesterov for two-path, rmsprop for reinforce."""
+    label_smoothing: float | None = None
+    """Share of each label, 0 to 1, that weight steps spread over all classes. No unit. Default: 0; by --recipe paper 0.1 for
+    two-path and reinforce."""
     lr: float | None = None
     """Learning rate of the weights at the start of its cosine, per step. Default: the recipe's (0.1)."""
     weight_decay: float | None = None
@@ -203,7 +209,7 @@ _RANGES = (
     ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
     ("devices", 1, 1e6), ("seeds", 1, 1000), ("theta_passes", 1, 1e4), ("theta_lr_end", 0, 1e3), ("theta_beta1", 0, 0.9999),
     ("theta_every", 1, 1e6), ("evaluations", 1, 1e6), ("band", 0, 1), ("entropy_weight", -1e3, 1e3),
-    ("skip_dropout", 0, 1), ("min_depth", 1, 1e3), ("reference_ms", 1e-2, 1e9),
+    ("skip_dropout", 0, 1), ("label_smoothing", 0, 1), ("min_depth", 1, 1e3), ("reference_ms", 1e-2, 1e9),
 )  # fmt: skip
 _WHOLE = (
     "epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices", "seeds", "theta_passes", "theta_every",
@@ -211,7 +217,8 @@ _WHOLE = (
 )  # fmt: skip
 _WORDS: dict[str, tuple[str, ...]] = {
     "objective": ("lagrange", "absolute", "add-linear", "hinge", "mul-log", "mnasnet-soft", "mnasnet-hard"),
-    "evolution": ("regularised", "nsga2"), "gates": ("batch", "sample"), "recipe": ("short", "paper"),
+    "evolution": ("regularised", "nsga2"), "optimiser": ("sgd", "nesterov", "rmsprop"),
+    "gates": ("batch", "sample"), "recipe": ("short", "paper"),
     "missing": ("error", "cost-model"),
     "augment": get_args(Augment), "derive": ("budget", "argmax", "sample"), "compute": ("float32", "bfloat16"),
 }  # fmt: skip

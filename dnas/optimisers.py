@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from dnas.train.config import TrainConfig
 
 
-def sgd_cosine(lr: float, steps: int, weight_decay: float, momentum: float = 0.9) -> optax.GradientTransformation:
-    """SGD with momentum, L2 on kernels (not on biases and BN), and a learning rate that falls to 0 along a cosine."""
+def sgd_cosine(
+    lr: float, steps: int, weight_decay: float, momentum: float = 0.9, optimiser: str = "sgd"
+) -> optax.GradientTransformation:
+    """SGD with momentum, L2 on kernels (not on biases and BN), and a learning rate that falls to 0 along a cosine.
+
+    ``optimiser``: sgd; nesterov, as ProxylessNAS trains its supernet; rmsprop with epsilon 1, as TuNAS does.
+    """
     schedule = optax.cosine_decay_schedule(lr, max(steps, 1))
-    return optax.chain(optax.add_decayed_weights(weight_decay, mask=_kernels), optax.sgd(schedule, momentum=momentum))
+    if optimiser == "rmsprop":
+        step = optax.rmsprop(schedule, decay=0.9, eps=1.0, eps_in_sqrt=True, initial_scale=1.0, momentum=momentum)
+    else:
+        step = optax.sgd(schedule, momentum=momentum, nesterov=optimiser == "nesterov")
+    return optax.chain(optax.add_decayed_weights(weight_decay, mask=_kernels), step)
 
 
 def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:

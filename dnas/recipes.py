@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 RECIPES: dict[str, dict[str, Any]] = {
     "short": {
         "objective": "lagrange", "epochs": 25, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
-        "temperature_start": 5.0, "temperature_end": 0.1, "lr": 0.1, "weight_decay": 1e-4, "theta_travel": 25.0,
+        "temperature_start": 5.0, "temperature_end": 0.1, "optimiser": "sgd", "label_smoothing": 0.0, "lr": 0.1,
+        "weight_decay": 1e-4, "theta_travel": 25.0,
         "theta_lr_end": 0.1, "theta_beta1": 0.9, "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
     "paper": {
         "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 30, "warm_up": 10 / 90,
-        "temperature_start": 5.0, "temperature_decay": 0.956, "lr": 0.1, "weight_decay": 1e-4, "theta_lr": 0.01,
+        "temperature_start": 5.0, "temperature_decay": 0.956, "optimiser": "sgd", "label_smoothing": 0.0, "lr": 0.1,
+        "weight_decay": 1e-4, "theta_lr": 0.01,
         "theta_lr_end": 1.0, "theta_beta1": 0.9, "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
 }  # fmt: skip
@@ -60,13 +62,16 @@ TRAITS: dict[str, Traits] = {
         {"theta_beta1": 0.0, "theta_every": 5, "zero_gradient": True},
         {
             "objective": "add-linear", "strength": 0.1, "epochs": 160, "batch_size": 256, "warm_up": 0.25, "lr": 0.05,
-            "weight_decay": 4e-5, "theta_lr": 1e-3, "theta_weight_decay": 0.0,
+            "optimiser": "nesterov", "label_smoothing": 0.1, "weight_decay": 4e-5, "theta_lr": 1e-3, "theta_weight_decay": 0.0,
         },
         lacks=(*TEMPERATURE, *_NETWORKS, "gates"),
     ),
     "reinforce": Traits(
         {"objective": "absolute", "strength": 0.1, "theta_beta1": 0.0, "theta_lr_end": 10.0, "warm_up": 0.25},
-        {"theta_lr": 3e-4, "theta_weight_decay": 0.0},
+        {
+            "batch_size": 256, "lr": 0.165, "optimiser": "rmsprop", "label_smoothing": 0.1, "weight_decay": 4e-5,
+            "theta_lr": 3e-4, "theta_weight_decay": 0.0,
+        },
         lacks=(*TEMPERATURE, *_HARD, "skip_dropout"),
         objectives=BY_REWARD,
     ),

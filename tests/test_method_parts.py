@@ -11,22 +11,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 from scipy import stats
 from test_methods import setup_of
 from test_search_steps import images
 
-from dnas import gates, loop
+from dnas import gates, loop, supernet
 from dnas.config import SearchConfig, with_recipe
 from dnas.errors import ConfigError, Interrupted
 from dnas.methods import METHODS, reinforce, two_path
 from dnas.methods.base import Draw
 from dnas.methods.structure import identities, neighbours
+from dnas.optimisers import sgd_cosine
 from dnas.recipes import TRAITS
 from dnas.search import init, resume, run
 from dnas.search.programs import NEVER
 from dnas.search.schedule import Schedule
+from dnas.space import Width
 
 LOGITS = jnp.array([1.0, 0.0, -1.0, 0.5])
 
@@ -128,6 +131,39 @@ def test_the_entropy_of_theta_is_weighed() -> None:
     assert all(float(v[0]) < 0 for v in slope.values())  # against the gradient the likeliest gains
 
 
+def test_labels_are_smoothed_for_the_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = setup_of("gumbel", tiny.plain_space, label_smoothing=0.3)
+    scores, y = jax.random.normal(jax.random.key(1), (5, 3)), jnp.array([0, 2, 1, 1, 0])
+    monkeypatch.setattr(supernet, "apply", lambda net, params, stats, x, *_, **__: (params["w"] * scores, stats))
+    monkeypatch.setattr(supernet, "ran", lambda *_: None)
+    key, one = jax.random.key_data(jax.random.key(0)), jnp.float32(1)
+    args = ({"w": one}, {}, gates.zeros(setup.space), key, jnp.int32(0), one, jnp.zeros((5, 8, 8, 3)), y)
+    for kind, labels in (("weights", 0.7 * jax.nn.one_hot(y, 3) + 0.1), ("theta", jax.nn.one_hot(y, 3))):
+        wanted, slope = jax.value_and_grad(lambda w, t=labels: optax.softmax_cross_entropy(w * scores, t).mean())(one)
+        found = setup.programs.gradients[kind](*args)
+        assert float(found.loss) == pytest.approx(float(wanted), rel=1e-5)
+        assert float(found.params["w"]) == pytest.approx(float(slope), rel=1e-4)
+
+
+def test_optimisers_of_the_weights_by_hand() -> None:
+    params, slope = {"kernel": jnp.float32(2.0)}, {"kernel": jnp.float32(3.0)}
+    for name, wanted in (("sgd", 3.2), ("nesterov", 1.9 * 3.2), ("rmsprop", 3.2 / (0.9 + 0.1 * 3.2**2 + 1) ** 0.5)):
+        made = sgd_cosine(0.5, 10, 0.1, optimiser=name)  # L2: 3 + 0.1 * 2
+        assert float(made.update(slope, made.init(params), params)[0]["kernel"]) == pytest.approx(-0.5 * wanted, rel=1e-5)
+
+
+def test_all_ops_and_all_channels_are_on_in_the_warm_up_of_a_policy() -> None:
+    setup = setup_of("reinforce", tiny.width_space)
+    assert setup.method.warm is not None
+    warm = setup.method.warm(jax.random.key(0), gates.zeros(setup.space), jnp.float32(1)).gates
+    assert warm.active is None
+    for name, choice in setup.space.choices.items():
+        n = len(choice.options)
+        wanted = np.eye(n)[np.argmax(choice.options)] if isinstance(choice, Width) else np.full(n, 1 / n)
+        np.testing.assert_allclose(warm.weights[name], wanted, rtol=1e-6)
+    assert {isinstance(c, Width) for c in setup.space.choices.values()} == {True, False}
+
+
 def test_schedules_of_methods() -> None:
     every = Schedule(epochs=6, warm_up=2, weight_steps=7, theta_steps=2 * 3, every=3, passes=3)
     order = [every.at(e, k) for e in range(6) for k in range(every.steps(e))]
@@ -162,6 +198,7 @@ def test_every_method_has_its_constants() -> None:
     assert set(TRAITS) == set(METHODS)
     found = with_recipe(SearchConfig(method="two-path", recipe="paper"))
     assert (found.theta_lr, found.theta_beta1, found.theta_every, found.epochs) == (1e-3, 0.0, 5, 160)
+    assert (found.optimiser, found.label_smoothing) == ("nesterov", 0.1)
     found = with_recipe(SearchConfig(method="reinforce", target_ms=1.0))
     assert (found.objective, found.strength, found.theta_lr_end) == ("absolute", 0.1, 10.0)
     for name in METHODS:

@@ -16,7 +16,7 @@ from dnas.errors import ConfigError
 from dnas.latency.terms import latency_ms
 from dnas.objective import absolute, mul_log, of_draw
 from dnas.search import init, prepare, step
-from dnas.search.phase import describe, entropy, skip_share
+from dnas.search.phase import describe, entropy, followed, skip_share
 from dnas.search.schedule import Schedule
 
 # options that may stay open
@@ -80,6 +80,13 @@ def test_weight_steps_leave_theta_alone_and_architecture_steps_leave_weights_alo
         jax.tree.map(np.testing.assert_array_equal, getattr(last, name), getattr(after, name))
     assert any((last.logits[n] != after.logits[n]).any() for n in last.logits)
     assert int(last.step) == 2
+
+
+def test_the_objective_learns_of_the_network_that_would_be_derived(setup):
+    state = init(setup)
+    assert followed(setup, state, None) is state
+    found = followed(setup, state, 0.9 * setup.config.target_ms).objective_state.memory.derived
+    assert found.dtype == jnp.float32 and found.shape == (1,) and float(found[0]) == pytest.approx(0.9)
 
 
 def test_a_second_call_of_each_step_compiles_nothing(setup):

@@ -23,7 +23,7 @@ from dnas import derive, gates
 from dnas.gates import Gates, Logits
 from dnas.latency import LatencyTable
 from dnas.latency.terms import Terms, latency_ms, price
-from dnas.objective import Seen, Settings, begin, combine, objective
+from dnas.objective import Seen, Settings, begin, combine, hold, objective
 from dnas.oracle import Oracle
 
 Draw = Callable[[jax.Array, Logits, Any], Gates]  # key, logits, temperature
@@ -97,25 +97,22 @@ def search(problem: Problem, draw: Draw, seeds: int, setting: Setting | None = N
     def task(logits: Logits, key: jax.Array, temperature: jax.Array) -> jax.Array:
         return 1 - expected(problem.accuracy, draw(key, logits, temperature).weights) / 100
 
-    def mean_ms(logits: Logits) -> jax.Array:
-        return latency_ms(problem.terms, gates.softmax(logits))
+    def of_target(weights: Any) -> jax.Array:
+        return latency_ms(problem.terms, weights)[None] / target
 
     def step(carry: Any, at: Any) -> Any:
         logits, memory, state = carry
         loss, d_task = jax.value_and_grad(task)(logits, *at)
-        ms, slope = jax.value_and_grad(mean_ms)(logits)
-        share = jax.tree.map(lambda g: g / target, slope)
-        picked = {n: jax.nn.one_hot(i, logits[n].shape[0]) for n, i in gates.argmax(logits).items()}
-        seen = Seen(loss, ms, ms[None], latency_ms(problem.terms, picked)[None], d_task, slope, (share,))
-        _, total, state = combine(goal, state, seen)
+        _, total, state = combine(goal, state, Seen(loss, jnp.zeros(()), d_task, jax.tree.map(jnp.zeros_like, logits)))
         updates, memory = optimiser.update(total, memory)
-        return (optax.apply_updates(logits, updates), memory, state), None
+        held, state = hold(goal, state, logits, optax.apply_updates(logits, updates), of_target)
+        return (held, memory, state), None
 
     temperatures = jnp.geomspace(setting.hot, setting.cold, setting.steps)
 
     def one(key: jax.Array) -> tuple[Logits, jax.Array]:
         logits = gates.zeros(space)
-        carry = (logits, optimiser.init(logits), begin(goal, logits, 1))
+        carry = (logits, optimiser.init(logits), begin(goal, logits))
         (logits, _, state), _ = jax.lax.scan(step, carry, (jax.random.split(key, setting.steps), temperatures))
         assert goal.multipliers is not None
         return logits, goal.multipliers(state.memory)[0]

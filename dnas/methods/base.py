@@ -36,16 +36,15 @@ class Method(NamedTuple):
     """``weights`` and ``theta`` make the gates of weight and architecture steps; the same function twice is one program.
 
     ``theta`` None: the logits stay as they are. ``warm``: gates of those weight steps in which all candidates are still on.
-    ``pair_cost``: a multiplier weighs the latency gradient of the draw, not that of softmax(theta). ``correct(before, after,
-    moves)``: the logits after the optimiser. ``score``: theta learns from a reward, without a gradient through the network.
-    ``init(params, stats, logits)``: what the method remembers, a pytree. ``ends``: by derivation from the logits, by evolution
-    over the supernet's accuracy, or by the best of networks that were trained one by one, each the likeliest of its logits.
+    ``correct(before, after, moves)``: the logits after the optimiser. ``score``: theta learns from a reward, without a gradient
+    through the network. ``init(params, stats, logits)``: what the method remembers, a pytree. ``ends``: by derivation from the
+    logits, by evolution over the supernet's accuracy, or by the best of networks that were trained one by one, each the
+    likeliest of its logits.
     """
 
     weights: Maker
     theta: Maker | None = None
     warm: Maker | None = None
-    pair_cost: bool = False
     correct: Callable[[Logits, Logits, Marks | None], Logits] | None = None
     score: Score | None = None
     init: Callable[[Any, Any, Logits], Any] = lambda params, stats, logits: ()

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from dnas import gates
+from dnas.choices import Width
 from dnas.config import SearchConfig
 from dnas.gates import Logits
 from dnas.masked import masked_update
@@ -84,8 +85,8 @@ def search(
 
     @jax.jit
     def learn(logits: Logits, opt: Any, memory: Baseline, drawn: Draw, task: Any, ms: Any) -> Any:
-        seen = Seen(task, ms, ms[None], ms[None], nothing, nothing, (nothing,))
-        loss, _, _ = combine(made, begin_objective(made, nothing, 1), seen)
+        seen = Seen(task, ms, nothing, nothing)
+        loss, _, _ = combine(made, begin_objective(made, nothing), seen)
         slope, memory = gradient(memory, loss, logits, drawn)
         return *masked_update(optimiser, slope, opt, logits, drawn.moves), memory
 
@@ -103,14 +104,19 @@ def search(
 
 def make(space: Space, config: SearchConfig) -> Method:
     on = switched_on(space)
+    widest = {n: int(np.argmax(c.options)) if isinstance(c, Width) else None for n, c in space.choices.items()}
 
     def draw(key: jax.Array, logits: Logits, temperature: jax.Array) -> Draw:
         found = gates.sample(key, logits)
         assert found.active is not None
         return Draw(found, found.weights, whole(on(first_path(found.active)), space))
 
-    uniform = drawn(lambda key, logits, _: gates.softmax({n: jnp.zeros_like(v) for n, v in logits.items()}))
-    return Method(draw, draw, warm=uniform, score=gradient, init=begin)
+    def everything(key: jax.Array, logits: Logits, temperature: jax.Array) -> gates.Gates:
+        """All candidates, weighed alike; of a width all channels: the warm-up of ops and that of filters."""
+        alike = gates.softmax({n: jnp.zeros_like(v) for n, v in logits.items()}).weights
+        return gates.Gates({n: alike[n] if i is None else jax.nn.one_hot(i, len(alike[n])) for n, i in widest.items()})
+
+    return Method(draw, draw, warm=drawn(everything), score=gradient, init=begin)
 
 
 REINFORCE = Form("reinforce", make)

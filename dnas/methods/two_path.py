@@ -75,7 +75,7 @@ def make(space: Space, config: SearchConfig) -> Method:
             moves[name] = inside & taken
         return Draw(Gates(weights, active), priced, moves)
 
-    return Method(drawn(lambda key, logits, _: gates.sample(key, logits)), draw, pair_cost=True, correct=keep_mass)
+    return Method(drawn(lambda key, logits, _: gates.sample(key, logits)), draw, correct=keep_mass)
 
 
 TWO_PATH = Form("two-path", make)

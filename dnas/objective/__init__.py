@@ -1,7 +1,7 @@
 """What the architecture step minimises: one entry in ``OBJECTIVES`` for each."""
 
 from dnas.errors import ConfigError, nearest
-from dnas.objective.base import Form, Objective, Pull, Seen, Settings, Total, begin, combine
+from dnas.objective.base import Form, Objective, Price, Pull, Seen, Settings, Total, begin, combine, hold
 from dnas.objective.forms import (
     ABSOLUTE,
     ADD_LINEAR,
@@ -29,6 +29,6 @@ def objective(name: str) -> Form:
 
 
 __all__ = [
-    "OBJECTIVES", "Form", "Objective", "Pull", "Seen", "Settings", "Total", "absolute", "add_linear", "begin", "combine",
-    "hinge", "lagrange", "mnasnet", "mul_log", "objective", "of_draw",
+    "OBJECTIVES", "Form", "Objective", "Price", "Pull", "Seen", "Settings", "Total", "absolute", "add_linear", "begin",
+    "combine", "hinge", "hold", "lagrange", "mnasnet", "mul_log", "objective", "of_draw",
 ]  # fmt: skip

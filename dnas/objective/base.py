@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,21 +23,17 @@ class Settings(NamedTuple):
     beta: float = 0.6
     reference_ms: float | None = None
     steps: int = 100  # architecture steps of the whole search
-    follow_argmax: bool = False  # the network that would be derived is the likeliest, which may miss the target
+    follow_argmax: bool = False  # the network that would be derived is the likeliest
 
 
 class Seen(NamedTuple):
-    """One architecture step. ``task``: cross-entropy, f32[]; ``drawn_ms``: latency of the drawn gates, f32[]; ``expected`` and
-    ``likeliest``: each cost under softmax(theta), and of the likeliest network, f32[costs]; ``d_``: gradients in the logits, of
-    ``expected`` as fractions of the target."""
+    """One architecture step. ``task``: cross-entropy, f32[]; ``drawn_ms``: latency of the drawn gates, f32[]; ``d_``: their
+    gradients in the logits."""
 
     task: jax.Array
     drawn_ms: jax.Array
-    expected: jax.Array
-    likeliest: jax.Array
     d_task: Logits
     d_drawn: Logits
-    d_expected: tuple[Logits, ...]
 
 
 class Pull(NamedTuple):
@@ -46,15 +42,24 @@ class Pull(NamedTuple):
     loss: jax.Array
     task: jax.Array
     drawn: jax.Array
-    expected: jax.Array  # f32[costs]
+
+
+Price = Callable[[Mapping[str, jax.Array]], jax.Array]  # weights of every option -> each cost by its target, f32[costs]
 
 
 class Objective(NamedTuple):
-    """``init()``: what it remembers, a pytree. ``pull(memory, seen, averages)``: factors, and the memory after the step.
-    ``multipliers(memory)``: what a fraction 1 above each target costs now, f32[costs]; None where there are none."""
+    """``init()``: what it remembers, a pytree. ``pull(memory, seen)``: factors, and the memory after the step.
+
+    An objective that holds costs to their targets has three more. ``hold(memory, logits, price)``: logits after the optimiser
+    to logits that keep the targets, and the memory. ``follow(memory, derived)``: the memory, once the network that would be
+    derived now is known; its costs by their targets, f32[costs]. ``multipliers(memory)``: the log-odds
+    that an option has lost so far for each cost, in nats for a cost as large as the target, f32[costs].
+    """
 
     init: Callable[[], Any]
-    pull: Callable[[Any, Seen, Averages], tuple[Pull, Any]]
+    pull: Callable[[Any, Seen], tuple[Pull, Any]]
+    hold: Callable[[Any, Logits, Price], tuple[Logits, Any]] | None = None
+    follow: Callable[[Any, jax.Array], Any] | None = None
     multipliers: Callable[[Any], jax.Array] | None = None
 
 
@@ -68,48 +73,48 @@ class Form(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """Averaged gradients in the logits: of task and of each cost, and of both as the objective weighs them."""
+    """Averaged gradients in the logits, of the task and of the costs, as the objective weighs them; where it holds the costs
+    itself, the averaged moves of the logits by the optimiser and by it."""
 
     task: Logits
-    costs: tuple[Logits, ...]
-    weighed_task: Logits
-    weighed_costs: Logits
+    costs: Logits
 
     def share(self) -> jax.Array:
-        """Of theta's gradient, the part that comes from the costs: |costs| / (|costs| + |task|), f32[]."""
-        costs, task = optax.tree.norm(self.weighed_costs), optax.tree.norm(self.weighed_task)
+        """The part that comes from the costs: |costs| / (|costs| + |task|), f32[]."""
+        costs, task = optax.tree.norm(self.costs), optax.tree.norm(self.task)
         return costs / jnp.maximum(costs + task, 1e-30)
+
+    def after(self, task: Logits, costs: Logits) -> Averages:
+        """With one more of each."""
+        new = Averages(task, costs)
+        return jax.tree.map(lambda o, n: MEMORY * o + (1 - MEMORY) * n, self, new)
 
 
 class Total(NamedTuple):
-    """What ``State.objective_state`` holds: the objective's memory, and the averaged gradients."""
+    """What ``State.objective_state`` holds: the objective's memory, and the averages."""
 
     memory: Any
     averages: Averages
 
 
-def begin(objective: Objective, logits: Logits, costs: int) -> Total:
+def begin(objective: Objective, logits: Logits) -> Total:
     """Before the first architecture step."""
-    zeros = [jax.tree.map(jnp.zeros_like, logits) for _ in range(costs + 3)]  # a buffer each: states are donated
-    return Total(objective.init(), Averages(zeros[0], tuple(zeros[3:]), zeros[1], zeros[2]))
+    task, costs = (jax.tree.map(jnp.zeros_like, logits) for _ in range(2))  # a buffer each: states are donated
+    return Total(objective.init(), Averages(task, costs))
 
 
 def combine(objective: Objective, state: Total, seen: Seen) -> tuple[jax.Array, Logits, Total]:
-    """Loss, gradient of the logits, and state after one architecture step."""
-
-    def average(old: Logits, new: Logits) -> Logits:
-        return jax.tree.map(lambda o, n: MEMORY * o + (1 - MEMORY) * n, old, new)
-
-    averages = state.averages._replace(
-        task=average(state.averages.task, seen.d_task),
-        costs=tuple(average(o, n) for o, n in zip(state.averages.costs, seen.d_expected, strict=True)),
-    )
-    pull, memory = objective.pull(state.memory, seen, averages)
-    costs = jax.tree.map(lambda drawn: pull.drawn * drawn, seen.d_drawn)
-    for factor, gradient in zip(pull.expected, seen.d_expected, strict=True):
-        costs = jax.tree.map(lambda c, g, factor=factor: c + factor * g, costs, gradient)
-    task = jax.tree.map(lambda t: pull.task * t, seen.d_task)
-    averages = averages._replace(
-        weighed_task=average(averages.weighed_task, task), weighed_costs=average(averages.weighed_costs, costs)
-    )
+    """Loss and gradient of the logits of one architecture step, and the state after it."""
+    pull, memory = objective.pull(state.memory, seen)
+    task, costs = (jax.tree.map(lambda g, f=f: f * g, d) for f, d in ((pull.task, seen.d_task), (pull.drawn, seen.d_drawn)))
+    averages = state.averages if objective.hold else state.averages.after(task, costs)
     return pull.loss, jax.tree.map(jnp.add, task, costs), Total(memory, averages)
+
+
+def hold(objective: Objective, state: Total, before: Logits, after: Logits, price: Price) -> tuple[Logits, Total]:
+    """The logits that an architecture step ends with, ``before`` it and ``after`` the optimiser, and the state after it."""
+    if objective.hold is None:
+        return after, state
+    held, memory = objective.hold(state.memory, after, price)
+    moves = (jax.tree.map(jnp.subtract, *two) for two in ((after, before), (held, after)))
+    return held, Total(memory, state.averages.after(*moves))

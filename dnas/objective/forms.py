@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dnas.objective.base import Averages, Form, Objective, Pull, Seen, Settings
+from dnas.objective.base import Form, Objective, Pull, Seen, Settings
 
 Function = Callable[[jax.Array, jax.Array], jax.Array]  # (task loss, latency in ms) -> loss
 
@@ -61,7 +61,7 @@ def ramp(count: jax.Array, steps: int) -> jax.Array:
 def of_draw(function: Function) -> Objective:
     """The objective that minimises ``function`` of task loss and drawn latency; it remembers nothing."""
 
-    def pull(memory: tuple[()], seen: Seen, averages: Averages) -> tuple[Pull, tuple[()]]:
+    def pull(memory: tuple[()], seen: Seen) -> tuple[Pull, tuple[()]]:
         return _pull(function, seen), memory
 
     return Objective(tuple, pull)
@@ -69,7 +69,7 @@ def of_draw(function: Function) -> Objective:
 
 def _pull(function: Function, seen: Seen) -> Pull:
     loss, (by_task, by_latency) = jax.value_and_grad(function, argnums=(0, 1))(seen.task, seen.drawn_ms)
-    return Pull(loss, by_task, by_latency, jnp.zeros(len(seen.d_expected)))
+    return Pull(loss, by_task, by_latency)
 
 
 def _ramped_hinge(settings: Settings) -> Objective:
@@ -79,7 +79,7 @@ def _ramped_hinge(settings: Settings) -> Objective:
     search begins within its target; here the violation is a fraction of the target, and the strength is given.
     """
 
-    def pull(count: jax.Array, seen: Seen, averages: Averages) -> tuple[Pull, jax.Array]:
+    def pull(count: jax.Array, seen: Seen) -> tuple[Pull, jax.Array]:
         return _pull(hinge(settings.targets[0], settings.strength * ramp(count, settings.steps)), seen), count + 1
 
     return Objective(lambda: jnp.zeros((), jnp.float32), pull)

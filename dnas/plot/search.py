@@ -138,7 +138,7 @@ def _curves(figure: Any, found: SearchInfo) -> None:
         (
             ("cross-entropy", found.losses), ("accuracy", found.accuracies), ("latency, ms", found.latencies_ms),
             ("how decided the choices are", shares), ("temperature", {"": found.temperature}),
-            ("task loss per fraction above target", found.multipliers),
+            ("multiplier, nats per target", found.multipliers),
             ("share of theta's gradient from the costs", {"": found.cost_share}),
         ), strict=False,
     ):  # fmt: skip

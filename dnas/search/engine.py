@@ -122,9 +122,9 @@ class Setup:
         return (Cost(self.lut.name, "ms", self.terms, self.config.target_ms, self.lut), *self.others)
 
     def limits(self, multipliers: list[float] | None) -> list[Limit]:
-        """What a network that is chosen must keep; ``multipliers``: task loss per fraction above each target."""
+        """What a network that is chosen must keep; ``multipliers``: of each cost, by its target."""
         return [
-            Limit(c.terms, c.target, 0.0 if multipliers is None else multipliers[i] / c.target, c.name)
+            Limit(c.terms, c.target, max(multipliers[i], 0.0) / c.target if multipliers else 0.0, c.name)
             for i, c in enumerate(self.costs) if c.target is not None
         ]  # fmt: skip
 
@@ -141,8 +141,9 @@ class Setup:
 
     @cached_property
     def weight_optimiser(self) -> optax.GradientTransformation:
-        assert self.config.lr is not None and self.config.weight_decay is not None
-        return sgd_cosine(self.config.lr, self.schedule.total_weight_steps, self.config.weight_decay)
+        c = self.config
+        assert c.lr is not None and c.weight_decay is not None and c.optimiser is not None
+        return sgd_cosine(c.lr, self.schedule.total_weight_steps, c.weight_decay, optimiser=c.optimiser)
 
     @cached_property
     def theta_optimiser(self) -> optax.GradientTransformation:
@@ -183,7 +184,7 @@ def init(setup: Setup) -> State:
     state = State(
         params, stats, logits, weight_opt, jax.jit(setup.theta_optimiser.init)(logits) if setup.method.theta else (),
         jax.random.key_data(steps_key), jnp.zeros((), jnp.int32), zero_sums(),
-        begin(setup.objective, logits, len(setup.costs)), setup.method.init(params, stats, logits),
+        begin(setup.objective, logits), setup.method.init(params, stats, logits),
     )  # fmt: skip
     return replicate(setup.mesh, state)
 

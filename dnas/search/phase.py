@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dnas import derive, gates
@@ -62,8 +63,18 @@ class SearchPhase:
             likeliest = derive.argmax_genotype(setup.space, jax.device_get(member.logits))
             if self.networks and setup.schedule.begins(epoch + 1):
                 member = one_by_one.keep(member, measure(setup, member, likeliest))
+            member = followed(setup, member, rows[-1]["derived_ms"])
             state = state.put(turn, member._replace(sums=replicate(setup.mesh, zero_sums())))
         return state, rows[0] if len(rows) == 1 else gather(rows)
+
+
+def followed(setup: Setup, state: State, ms: float | None) -> State:
+    """The state that knows the latency of the network that would be derived now, where the objective takes it."""
+    follow, total = setup.objective.follow, state.objective_state
+    if follow is None or ms is None or setup.config.target_ms is None:
+        return state
+    derived = replicate(setup.mesh, jnp.array([ms / setup.config.target_ms], jnp.float32))
+    return state._replace(objective_state=total._replace(memory=follow(total.memory, derived)))
 
 
 def row(setup: Setup, state: State, epoch: int) -> dict[str, Any]:
@@ -106,8 +117,8 @@ def describe(setup: Setup, logits: dict[str, Any], genotype: Genotype) -> dict[s
 
 
 def held(setup: Setup, state: State) -> dict[str, Any]:
-    """What the objective does: the multiplier of each cost (task loss per fraction of its target; None where the objective has
-    none), and the share of theta's averaged gradient that comes from the costs (None before the first architecture step)."""
+    """What the objective does: the multiplier of each cost (nats by its target; None where the objective has none), and the
+    share of theta's averaged gradient, or of its moves, that comes from the costs (None before the first such step)."""
     total, find = state.objective_state, setup.objective.multipliers
     found = None if find is None else [float(v) for v in jax.device_get(find(total.memory))]
     begun = any(bool(v.any()) for v in jax.tree.leaves(jax.device_get(total.averages.task)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from dnas import gates as gates_lib
 from dnas import supernet
 from dnas.gates import Gates, Logits
 from dnas.latency.terms import latency_ms
@@ -17,7 +17,7 @@ from dnas.masked import masked_update
 from dnas.methods import Draw
 from dnas.methods.base import Maker, Marks
 from dnas.methods.structure import identities
-from dnas.objective import Seen, combine
+from dnas.objective import Seen, combine, hold
 from dnas.search.schedule import Kind
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Programs:
     """The jitted functions of one setup. They close over its static parts and are traced once each.
 
     ``gradients``: by kind of step (``warm``: weight steps with all candidates on), (params, stats, logits, key, count,
-    temperature, x, y) -> Gradients; kinds whose gates have one maker share one.
+    temperature, x, y) -> Gradients; kinds whose gates have one maker share one, unless labels are smoothed for the weights.
     """
 
     def __init__(self, setup: Setup):
@@ -55,17 +55,18 @@ class Programs:
         self.traces = {"gradients": 0, "update_weights": 0, "update_theta": 0}
         method, same = setup.method, setup.like.programs if setup.like else None
         twin = same if same and [c.target for c in setup.costs] == [c.target for c in same.setup.costs] else None
-        makers = {"weights": method.weights, "theta": method.theta, "warm": method.warm}
-        each = {m: jax.jit(self._counted(self._gradients(m))) for m in makers.values() if m}
-        own = {kind: each[m] for kind, m in makers.items() if m}
+        smooth = setup.config.label_smoothing or 0.0
+        kinds = {"weights": (method.weights, smooth), "theta": (method.theta, 0.0), "warm": (method.warm, smooth)}
+        each = {k: jax.jit(self._counted(self._gradients(*k))) for k in kinds.values() if k[0]}
+        own = {kind: each[k] for kind, k in kinds.items() if k[0]}
         weights, theta = (jax.jit(self._counted(f), donate_argnums=0) for f in (self._update_weights, self._update_theta))
         self.gradients: dict[str, Any] = same.gradients if same else own
         self.update_weights: Any = same.update_weights if same else weights
         self.update_theta: Any = twin.update_theta if twin else theta
 
-    def _gradients(self, maker: Maker) -> Any:
+    def _gradients(self, maker: Maker, smooth: float) -> Any:
         def gradients(*args: Any) -> Gradients:
-            return self._compute(maker, *args)
+            return self._compute(maker, smooth, *args)
 
         return gradients
 
@@ -89,9 +90,10 @@ class Programs:
         return {n: jnp.where(c & jnp.asarray(skips[n]), NEVER, v) for c, (n, v) in zip(coins, logits.items(), strict=True)}
 
     def _compute(
-        self, maker: Maker, params: Any, stats: Any, logits: Logits, key: Any, count: Any, temperature: Any, x: Any, y: Any
-    ) -> Gradients:
-        """Loss, latency and gradients of one draw on one batch."""
+        self, maker: Maker, smooth: float, params: Any, stats: Any, logits: Logits, key: Any, count: Any, temperature: Any,
+        x: Any, y: Any,
+    ) -> Gradients:  # fmt: skip
+        """Loss, latency and gradients of one draw on one batch; of each label ``smooth`` is spread over all classes."""
         setup, config = self.setup, self.setup.config
 
         def losses(params: Any, logits: Logits) -> Any:
@@ -99,7 +101,10 @@ class Programs:
             out, new_stats = supernet.apply(
                 setup.net, params, stats, x, draw.gates, True, compute=config.compute_dtype, remat=config.remat
             )
-            loss = optax.softmax_cross_entropy_with_integer_labels(out.astype(jnp.float32), y).mean()
+            scores = out.astype(jnp.float32)
+            loss = optax.softmax_cross_entropy_with_integer_labels(scores, y).mean()
+            if smooth:
+                loss = (1 - smooth) * loss - smooth * jax.nn.log_softmax(scores).mean()
             return loss, (latency_ms(setup.terms, draw.priced).mean(), (out.argmax(-1) == y).sum(), new_stats, draw)
 
         value = jax.value_and_grad(losses, argnums=(1, 0) if setup.frozen is None else (1,), has_aux=True)
@@ -130,8 +135,8 @@ class Programs:
         method, before = self.setup.method, state.logits
         assert method.theta is not None
         draw = self._draw(method.theta, state.key, state.step, before, temperature)
-        seen = self._seen(state, grads, temperature)
-        loss, total, objective_state = combine(self.setup.objective, state.objective_state, seen)
+        objective = self.setup.objective
+        loss, total, objective_state = combine(objective, state.objective_state, self._seen(before, grads))
         memory = state.method_state
         if method.score:
             total, memory = method.score(memory, loss, before, draw)
@@ -139,31 +144,22 @@ class Programs:
         logits, opt = masked_update(self.setup.theta_optimiser, total, state.theta_opt, before, grads.moves)
         if method.correct:
             logits = method.correct(before, logits, grads.moves)
+        logits, objective_state = hold(objective, objective_state, before, logits, self._price)
         new = _advance(state, grads, "theta")
         return new._replace(logits=logits, theta_opt=opt, objective_state=objective_state, method_state=memory), loss
 
-    def _seen(self, state: State, grads: Gradients, temperature: jax.Array) -> Seen:
-        """The step as the objective sees it: what was drawn, and the exact expectation of every cost."""
-        method, logits = self.setup.method, state.logits
-        expected, likeliest, slopes = [], [], []
-        picked = {n: jax.nn.one_hot(i, logits[n].shape[0]) for n, i in gates_lib.argmax(logits).items()}
+    def _price(self, weights: Mapping[str, jax.Array]) -> jax.Array:
+        """Each cost of options so weighed, by its target, f32[costs]."""
+        return jnp.stack([latency_ms(cost.terms, weights) / (cost.target or 1.0) for cost in self.setup.costs])
 
-        def followed(logits: Logits) -> Any:
-            if method.pair_cost and method.theta:
-                return self._draw(method.theta, state.key, state.step, logits, temperature).priced
-            return gates_lib.softmax(logits)
-
-        for cost in self.setup.costs:
-            expected.append(latency_ms(cost.terms, gates_lib.softmax(logits)))
-            slope = jax.grad(lambda v, t=cost.terms: latency_ms(t, followed(v)))(logits)
-            likeliest.append(latency_ms(cost.terms, picked))
-            slopes.append(jax.tree.map(lambda g, t=cost.target or 1.0: g / t, slope))
+    def _seen(self, logits: Logits, grads: Gradients) -> Seen:
+        """The step as the objective sees it."""
+        if self.setup.method.score:
+            nothing = jax.tree.map(jnp.zeros_like, logits)
+            return Seen(1 - grads.hits / grads.images, grads.latency_ms, nothing, nothing)
         entropy, d_entropy = self._entropy(logits)
-        task, d_drawn = grads.loss + entropy, grads.logits_of_latency
         d_task = jax.tree.map(jnp.add, grads.logits_of_loss, d_entropy)
-        if method.score:
-            task, d_task, d_drawn = 1 - grads.hits / grads.images, *(jax.tree.map(jnp.zeros_like, logits),) * 2
-        return Seen(task, grads.latency_ms, jnp.stack(expected), jnp.stack(likeliest), d_task, d_drawn, tuple(slopes))
+        return Seen(grads.loss + entropy, grads.latency_ms, d_task, grads.logits_of_latency)
 
     def _entropy(self, logits: Logits) -> tuple[jax.Array, Logits]:
         """``entropy_weight`` times the mean of H(softmax(theta)) / ln n over choices, and its gradient."""
