@@ -5,7 +5,8 @@
 A search in a tiny space, with a checkpoint after every step, is run once undisturbed; then again and again, each time killed
 (SIGKILL) at a random moment and resumed by ``python -m dnas.search --resume``. Moments are drawn over the steps of the run,
 with a random delay after the step, so that many fall into the writing of a checkpoint. Compared are all files of the run
-folder, and the checksums of all figures in its checkpoints. Results: benchmarks/results/kills.json, written after every kill.
+folder, and the checksums of all figures in its checkpoints. Results: benchmarks/results/kills.json, written after every kill; what
+it has of other cases is kept.
 """
 
 from __future__ import annotations
@@ -147,7 +148,10 @@ def one(folder: Path, words: list[str], wanted: dict[str, str], total: int, rng:
 
 
 def main(options: Options) -> int:
-    rng, rows = random.Random(options.seed), []
+    rng, earlier = random.Random(options.seed), json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    rows = [row for row in earlier.get("rows", []) if row["case"] not in options.cases]
+    command = f"python -m benchmarks.kills --kills {options.kills} --cases {' '.join(options.cases)}"
+    commands = [c for c in earlier.get("commands", []) if c != command] + [command]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         common, wanted = inputs(folder), {}
@@ -160,7 +164,7 @@ def main(options: Options) -> int:
             rows.append({"case": case} | one(folder, words, wanted[case], steps_done(folder / case), rng))
             print(rows[-1], flush=True)
             body = {
-                "command": f"python -m benchmarks.kills --kills {options.kills} --cases {' '.join(options.cases)}",
+                "commands": commands,
                 "dnas": __version__, "machine": machine(), "kills": len(rows),
                 "while_writing": sum(r["while_writing"] for r in rows),
                 "same_bytes": sum(not r["different"] for r in rows), "rows": rows,
