@@ -5,8 +5,8 @@
 A search in a tiny space, with a checkpoint after every step, is run once undisturbed; then again and again, each time killed
 (SIGKILL) at a random moment and resumed by ``python -m dnas.search --resume``. Moments are drawn over the steps of the run,
 with a random delay after the step, so that many fall into the writing of a checkpoint. Compared are all files of the run
-folder, and the checksums of all figures in its checkpoints. Results: benchmarks/results/kills.json, written after every kill; what
-it has of other cases is kept.
+folder, and the checksums of all figures in its checkpoints. Results: benchmarks/results/kills.json, written after every kill;
+what it has of other cases is kept.
 """
 
 from __future__ import annotations
