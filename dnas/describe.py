@@ -93,6 +93,7 @@ def to_dict(network: Architecture, reports: Sequence[LatencyReport] = ()) -> dic
     return {
         "name": network.name, "resolution": network.resolution, "num_classes": network.num_classes,
         "defaults": network.defaults.to_dict(), "params": network.params, "macs": network.macs,
+        "peak_activation_bytes": network.peak_activation_bytes,
         "latency": {report.table.name: report.to_dict() for report in reports},
         "provenance": dict(network.provenance), "layers": layers,
     }  # fmt: skip
@@ -205,6 +206,7 @@ def _print(network: Architecture, reports: Sequence[LatencyReport]) -> None:
     lines = [str(network), origin(network), *network.provenance.get("notes", [])]
     print("\n".join(line for line in lines if isinstance(line, str)))
     print_table(console, network, reports)
+    print(f"memory   {network.peak_activation_bytes:,} bytes of feature maps at most (batch 1, float32)")
     for report in reports:
         print(f"table    {report.table.name}: {report.table.summary()}")
         for warning in report.warnings:
