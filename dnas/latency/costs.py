@@ -88,6 +88,9 @@ def read(space: Space, lut: LatencyTable, text: str, missing: str | None = None)
     """
     name, _, number = text.rpartition("=")
     names = (*COUNTS, ENERGY)
+    if name and not number:
+        flags = ("--cost", "--target") if name in names else ("--lut", "--target-ms")
+        raise ConfigError(f"{flags[0]} {name}: no target; expected {flags[1]} and a positive number after it")
     try:
         target = float(number)
     except ValueError:

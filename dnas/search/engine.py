@@ -248,7 +248,7 @@ def prepare(
     config = complete(config, grey=dataset.channels == 1, theta_steps=per_epoch / targets, middle_ms=(fastest + slowest) / 2)
     for cost, flag in (
         *((Cost(lut.name, "ms", terms, t, lut), "--target-ms") for t in config.family_ms or [config.target_ms]),
-        *((c, f"--also {c.name}=") for c in others),
+        *((c, f"--lut {c.name} --target-ms" if c.lut else f"--cost {c.name} --target") for c in others),
     ):
         cost.check(space, flag)
     config = dataclasses.replace(config, devices=mesh.size if mesh else 1, distributed=jax.process_count() > 1)
