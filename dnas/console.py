@@ -79,7 +79,9 @@ def screen() -> RichConsole:
 
 
 def progress(*columns: bars.ProgressColumn, console: RichConsole | None, **options: Any) -> bars.Progress:
-    """rich's progress bars on a console that ``screen`` gave; none at all if it is None."""
+    """rich's progress bars; none at all if ``console`` is None."""
+    if console is not None and console.is_terminal and not console.file.isatty():  # FORCE_COLOR, which notebooks set
+        console = RichConsole(file=console.file, force_terminal=False, soft_wrap=True)
     found = bars.Progress(*columns, console=console, disable=console is None, **options)
     if console is not None and isinstance(console.file, notebook.Pane):
         notebook.follow(found, console.file)

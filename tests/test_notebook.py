@@ -65,6 +65,18 @@ def test_nobody_is_told_where_nobody_listens(cell: list[str]) -> None:
     assert cell == []
 
 
+def test_bars_move_on_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Kernels set FORCE_COLOR for what they start; what is written into a file or an output must not move the cursor."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.Talker(True).progress() as watcher:
+        watcher.begin("search", 4, 0)
+        for _ in range(4):
+            watcher.advance("search")
+            watcher.bars.live.refresh()
+    text = capsys.readouterr().out
+    assert text.count("4/4") == 1 and "1/4" not in text and "\x1b" not in text
+
+
 def test_how_to_go_on_is_said_in_the_readers_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "my run")
     assert loop.how_to_resume(journal, "here").endswith(f"python -m dnas.search --resume '{tmp_path / 'my run'}'")

@@ -21,7 +21,7 @@ def main(config: BenchConfig) -> int:
     from dnas.bench.whole import run
 
     options = {k: v for k, v in dataclasses.asdict(config).items() if k != "json"}
-    with Console(stderr=True).status("bench") as status:
+    with Console(stderr=True, force_terminal=None if sys.stderr.isatty() else False).status("bench") as status:
         found = run(**options, each=status.update)
     if config.json:
         print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))

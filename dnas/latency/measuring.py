@@ -34,9 +34,9 @@ def build_table(given: Build) -> int:
 
 def write_probes(given: Probe) -> int:
     """Write the folder, and say what to do with it."""
-    from rich import progress as bars
     from rich.console import Console
 
+    from dnas.console import progress
     from dnas.latency import phone
     from dnas.space import load_space
 
@@ -44,7 +44,7 @@ def write_probes(given: Probe) -> int:
         if not least <= (value := getattr(given, name)) <= 1000:
             raise ConfigError(f"--{name} is {value}; expected a whole number from {least} to 1000")
     space, folder = load_space(given.space), Path(given.out)
-    with bars.Progress(console=Console(stderr=True), disable=given.json) as shown:
+    with progress(console=None if given.json else Console(stderr=True)) as shown:
         task = shown.add_task("probes", total=None)
 
         def each(done: int, total: int) -> None:
