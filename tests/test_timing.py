@@ -82,6 +82,8 @@ def test_a_task_that_is_always_disturbed_has_no_figure() -> None:
     assert len(rounds) == 15
     with pytest.raises(LatencyError, match=r"'t2': 15 of 15 calls were disturbed"):
         timings(rounds)
+    more = take_turns(Machine().tasks(MS[:4]), 5, clock=Machine().clock, done=rounds)  # the machine is quiet again
+    assert len(more) == 20 and timings(more)["t2"].count == 5
 
 
 def test_a_stopped_run_goes_on_from_its_rounds() -> None:

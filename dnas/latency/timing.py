@@ -29,7 +29,7 @@ Task = Callable[[], Call]
 
 SLOW = 1.1  # a round is disturbed if its calls took this many times what they usually take, in the median
 JUDGED = 8  # samples from which a round can be judged as a whole
-MORE = 3  # at most so many times the rounds that were wanted
+MORE = 3  # at most so many times the rounds that were wanted, in one go
 LOST = 0.05  # of a call's time without a core, by which it is disturbed
 HAND_OVER_NS = 30_000  # what handing a call to another thread and back may take
 LEAST = 3  # undisturbed samples below which there is no figure
@@ -96,7 +96,8 @@ def take_turns(
     clock: Clock | None = None,
     seed: int = 0,
 ) -> list[Round]:
-    """Rounds until every task has ``wanted`` undisturbed samples, at most three times ``wanted``; those in ``done`` count.
+    """Rounds until every task has ``wanted`` undisturbed samples; those in ``done`` count. At most three times ``wanted`` are
+    added, so that what was given up on a busy machine goes on when it is quiet.
 
     Arguments: ``warm_up``, untimed calls of each task at first; ``before``, untimed calls of a task directly before each timed
     one: 0 finds its weights where the other tasks left them, as in a network, 1 finds them in the caches. ``each`` is told of
@@ -110,7 +111,7 @@ def take_turns(
         call = tasks[name]()
         for _ in range(warm_up):
             call()
-    while wanting and len(rounds) < MORE * wanted:
+    while wanting and len(rounds) - len(done) < MORE * wanted:
         shuffle.shuffle(order)
         found = {name: _timed(tasks[name](), before, clock) for name in order if name in wanting}
         rounds.append(found)
