@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from dnas import zoo
 from dnas.arch import Architecture
@@ -31,8 +31,8 @@ class DescribeConfig:
     Default: list those that ship."""
     other: Positional[str] = ""
     """Another one: list what differs, in place of the layers. Default: none."""
-    lut: tuple[str, ...] = ()
-    """Latency tables, shipped names or paths: a column of ms per layer for each. Default: none."""
+    lut: UseAppendAction[tuple[str, ...]] = ()
+    """Latency table, a shipped name or a path: a column of ms per layer; several: --lut A --lut B. Default: none."""
     missing: Literal["error", "cost-model"] | None = None
     """What to do for an op without a table entry. No unit. Default: the cost model of an estimated table, else an error."""
     resolution: int | None = None

@@ -76,7 +76,8 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
     for words, wanted in (
         (("fbnet_d",), "did you mean"), (("./none.json",), "no such file"), (("broken.json",), "not JSON"),
         (("fbnet_c", "--lut", "s9"), "unknown latency table"), (("fbnet_c", "--resolution", "0"), "resolution is 0"),
-        (("fbnet_c", "--lut", "pixel1.json"), "has no entry for"), (("fbnet_c", "--lut", "pixel1", "pixel1"), "two tables"),
+        (("fbnet_c", "--lut", "pixel1.json"), "has no entry for"),
+        (("fbnet_c", "--lut", "pixel1", "--lut", "pixel1"), "two tables"),
     ):  # fmt: skip
         code, out, error = run(capsys, *words, monkeypatch=monkeypatch)
         assert (code, out) == (2, "") and wanted in error and error.count("\n") == 1, words

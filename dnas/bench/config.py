@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class BenchConfig:
     """Threads, separated by commas: whole numbers from 1."""
     precision: str = "float32"
     """Of the numbers in the file, separated by commas: float32, float16, int8. The last two: litert only."""
-    lut: tuple[str, ...] = ()
-    """Latency tables whose prediction is shown, shipped names or paths. Default: none."""
+    lut: UseAppendAction[tuple[str, ...]] = ()
+    """Latency table whose prediction is shown, a shipped name or a path; several: --lut A --lut B. Default: none."""
     missing: Literal["error", "cost-model"] | None = None
     """What to do for an op without a table entry. Default: the cost model of an estimated table, else an error."""
     resolution: int | None = None
