@@ -29,7 +29,7 @@ from dnas.methods import evolution, random_search, reinforce
 RESULT = Path(__file__).parent / "results" / "oracle_search.json"
 NETWORKS = 100  # evaluated by each search
 BUDGETS = (40e6, 60e6, 80e6)  # MACs
-SEEDS = range(5)
+SEEDS = range(20)
 SEARCHES: dict[str, Callable[..., Any]] = {
     "random-search": random_search.search,
     "random-anywhere": partial(random_search.search, band=0.0),

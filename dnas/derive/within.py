@@ -30,8 +30,8 @@ FEWEST_UNITS = 1000  # of the budget, below which dynamic programming is no long
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """A cost that a network must not exceed. ``target`` in the unit of ``terms`` (ms); ``multiplier``: what one unit of it cost
-    in the loss that the logits were trained with, from 0."""
+    """A cost that a network must not exceed. ``target`` in the unit of ``terms`` (ms); ``multiplier``: what one unit of it
+    has taken from the logits, from 0."""
 
     terms: Terms
     target: float
