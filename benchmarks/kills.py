@@ -33,6 +33,7 @@ from dnas.files import sha256
 from dnas.latency import LatencyTable
 from dnas.latency.keys import Entry
 from dnas.ops import ConvOp, GlobalPoolOp, InvertedResidualOp, LinearOp, SkipOp
+from dnas.recipes import TRAITS
 from dnas.space import OneOf, Space
 
 RESULT = Path(__file__).parent / "results" / "kills.json"
@@ -69,12 +70,16 @@ def inputs(folder: Path) -> list[str]:
     rng, labels = np.random.default_rng(0), np.arange(96) % 3
     np.savez(folder / "data.npz", images=rng.integers(0, 255, (96, 8, 8, 3)).astype(np.uint8), labels=labels)
     files = ["--space", f"{folder}/space.json", "--lut", f"{folder}/lut.json", "--data", f"npz:{folder}/data.npz"]
-    sizes = ["--epochs", "3", "--batch-size", "8", "--train-epochs", "2", "--warm-up", "0.34", "--derive-samples", "4"]
+    sizes = ["--epochs", "3", "--batch-size", "8", "--train-epochs", "2"]
     return [*files, *sizes, "--checkpoint-s", "0", "--devices", "1"]
 
 
 def options_of(case: str) -> list[str]:
-    return CASES.get(case, ["--method", case])
+    """What names the case, and sizes of what its method has: architecture steps, or networks to compare."""
+    lacks = TRAITS["gumbel" if case in CASES else case].lacks
+    learns = [] if "warm_up" in lacks else ["--warm-up", "0.34", "--derive-samples", "4"]
+    compares = [] if "evaluations" in lacks else ["--evaluations", "3"]
+    return [*learns, *compares, *CASES.get(case, ["--method", case])]
 
 
 def started(folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
