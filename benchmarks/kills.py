@@ -78,7 +78,7 @@ def options_of(case: str) -> list[str]:
     """What names the case, and sizes of what its method has: architecture steps, or networks to compare."""
     lacks = TRAITS["gumbel" if case in CASES else case].lacks
     learns = [] if "warm_up" in lacks else ["--warm-up", "0.34", "--derive-samples", "4"]
-    compares = [] if "evaluations" in lacks else ["--evaluations", "3"]
+    compares = [] if "evaluations" in lacks else ["--evaluations", "2"]
     return [*learns, *compares, *CASES.get(case, ["--method", case])]
 
 
