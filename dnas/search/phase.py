@@ -56,7 +56,7 @@ class SearchPhase:
         return float(np.random.default_rng((self.setup.config.seed, number)).random())
 
     def end_epoch(self, state: Family, epoch: int) -> tuple[Family, dict[str, Any]]:
-        rows = []
+        rows: list[dict[str, Any]] = []
         for turn, setup in enumerate(self.setup.members):
             member = state.member(turn)
             rows.append({"phase": self.name, "epoch": epoch + 1} | row(setup, member, epoch))

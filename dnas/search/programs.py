@@ -56,9 +56,10 @@ class Programs:
         method, same = setup.method, setup.like.programs if setup.like else None
         twin = same if same and [c.target for c in setup.costs] == [c.target for c in same.setup.costs] else None
         smooth = setup.config.label_smoothing or 0.0
-        kinds = {"weights": (method.weights, smooth), "theta": (method.theta, 0.0), "warm": (method.warm, smooth)}
-        each = {k: jax.jit(self._counted(self._gradients(*k))) for k in kinds.values() if k[0]}
-        own = {kind: each[k] for kind, k in kinds.items() if k[0]}
+        makers = (("weights", method.weights, smooth), ("theta", method.theta, 0.0), ("warm", method.warm, smooth))
+        kinds = {kind: (maker, smooth) for kind, maker, smooth in makers if maker}
+        each = {k: jax.jit(self._counted(self._gradients(*k))) for k in kinds.values()}
+        own = {kind: each[k] for kind, k in kinds.items()}
         weights, theta = (jax.jit(self._counted(f), donate_argnums=0) for f in (self._update_weights, self._update_theta))
         self.gradients: dict[str, Any] = same.gradients if same else own
         self.update_weights: Any = same.update_weights if same else weights
