@@ -16,7 +16,7 @@ from dnas.devices import is_first, on_first
 from dnas.errors import RunError
 from dnas.files import sha256
 
-VERSION = 3
+VERSION = 4
 KEEP = 2
 
 
