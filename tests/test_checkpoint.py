@@ -104,7 +104,8 @@ def test_another_version_is_refused_with_what_to_do(tmp_path: Path, monkeypatch:
         patch.setattr(checkpoint, "VERSION", version)
         Journal(tmp_path).save("search", 2, 0, 20, tree(2), {})
     with pytest.raises(
-        RunError, match=f"version {version}; this dnas reads version 3: finish the run with the dnas that began"
+        RunError,
+        match=f"version {version}; this dnas reads version {checkpoint.VERSION}: finish the run with the dnas that began",
     ):
         Journal.resume(tmp_path, 1.0)
 

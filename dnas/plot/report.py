@@ -74,7 +74,10 @@ def info(result: SearchResult) -> ReportInfo:
         ("chosen network less expectation", f"{by['gap_ms']:+.4g} ms"),
         ("selection images, supernet's weights", f"{result.inherited}; {result.draws} compared, so optimistic"),
         ("latency table", f"{report.table.name}: {report.table.summary()}"),
-        *((n, f"{c['value']:.6g} {c['unit']}, target {c['target']:.6g}") for n, c in arch.metrics["costs"].items()),
+        *(
+            (name, f"{cost['value']:.6g} {cost['unit']}" + (f", target {cost['target']:.6g}" if cost["target"] else ""))
+            for name, cost in arch.metrics.get("costs", {}).items()
+        ),
         ("genotype", " ".join(map(str, result.genotype))), ("method", str(origin["method"])), ("seed", str(origin["seed"])),
         ("steps of the search", str(origin["step"])),
         ("versions", ", ".join(f"{k} {v}" for k, v in origin["versions"].items())),
