@@ -5,8 +5,9 @@
 ``fbnet_mini`` on the digits, three targets. ``separate``: a search for each; ``family``: one search for all, each with a third
 of the architecture steps; ``family, all steps``: with as many as a search of its own has; ``from supernet``: each target on the
 frozen weights of the first family. No training after the searches: accuracies (test images) are those of inherited weights. CPU
-seconds of the process, tracing included, with compiled programs in the persistent cache (run it twice to fill it). Results:
-benchmarks/results/family.json, written after each way; what is there is not run again.
+seconds of the process, tracing included, with compiled programs in a persistent cache (set JAX_COMPILATION_CACHE_DIR, run it
+once to fill that, delete the result and run it again). Results: benchmarks/results/family.json, written after each way; what is
+there is not run again.
 """
 
 from __future__ import annotations
