@@ -101,12 +101,14 @@ def test_weights_of_the_supernet_are_inherited_bit_for_bit_and_worth_it(found: P
     assert new.accuracy.interval95[1] < inherited.accuracy.interval95[0]
 
 
-def test_from_the_search_to_files_that_agree_and_are_timed(
-    found: Path, ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """ONNX and TFLite give the outputs of each other and the accuracy of the training; bench puts measured beside predicted."""
+def _needs_runtimes() -> None:
     for package, extra in (("onnxruntime", "onnx"), ("ai_edge_litert", "litert"), ("tensorflow", "litert")):
         pytest.importorskip(package, reason=f"installed for one test job only (extra: {extra})")
+
+
+def test_from_the_search_to_files_that_agree(found: Path, ready: Path, tmp_path: Path) -> None:
+    """ONNX and TFLite give the outputs of each other and the accuracy of the training."""
+    _needs_runtimes()
     from dnas.export import onnx, tflite
 
     do("export", ready, "--to", "onnx,tflite", "--out", tmp_path / "out")
@@ -126,6 +128,9 @@ def test_from_the_search_to_files_that_agree_and_are_timed(
     hits = int((one.argmax(1) == digits.test.labels).sum())
     assert abs(hits - round(evaluation["top1"] * 359)) <= 1 and hits > 180  # one image may be a tie within rounding
 
+
+def test_measured_stands_beside_predicted(found: Path, ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _needs_runtimes()
     lut = found.with_name("lut.json")
     words = [str(ready), "--runtime", "litert,onnxruntime", "--lut", str(lut), "--repeats", "5"]
     capsys.readouterr()
@@ -134,5 +139,5 @@ def test_from_the_search_to_files_that_agree_and_are_timed(
     if code == 2 and "disturbed by other jobs" in text.err:
         pytest.skip("other jobs disturb the machine: bench refuses to give a figure, as it should")
     assert code == 0 and "LiteRT" in text.out and "ONNX Runtime" in text.out
-    predicted = LatencyTable.load(str(lut)).latency_ms(network.architecture)
+    predicted = LatencyTable.load(str(lut)).latency_ms(trained.load(ready).architecture)
     assert text.out.count(f"{predicted:.3f}*") == 2 and "was made for device toy phone" in text.out

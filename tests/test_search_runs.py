@@ -227,6 +227,8 @@ def test_macs_alone_can_be_held(folder, in_tmp):
         ({"also": ("flops=1",)}, "unknown cost 'flops'"),
         ({"also": ("macs",)}, "expected TABLE.json=MS"),
         ({"also": ("macs=",)}, "--cost macs: no target; expected --target and a positive number after it"),
+        ({"also": ("macs=abc",)}, "--cost macs --target abc: expected a positive number"),
+        ({"also": ("b.json=-1",)}, "--lut b.json --target-ms -1: expected a positive number"),
         ({"also": ("b.json=",)}, "--lut b.json: no target; expected --target-ms and a positive number after it"),
         ({"also": ("peak-activation=1e6",)}, "did you mean 'peak-activation-bytes'"),
         ({"also": ("energy=3",)}, "lut.json states no energies; expected a --lut whose entries have mj"),

@@ -88,22 +88,24 @@ def read(space: Space, lut: LatencyTable, text: str, missing: str | None = None)
     """
     name, _, number = text.rpartition("=")
     names = (*COUNTS, ENERGY)
-    if name and not number:
-        flags = ("--cost", "--target") if name in names else ("--lut", "--target-ms")
+    if not name:
+        words = ", ".join(f"{c}=N" for c in names[:-1])
+        raise ConfigError(f"--also {text}: expected TABLE.json=MS, {words} or {names[-1]}=N, with a positive number")
+    if name not in names and not name.endswith(".json") and "/" not in name:
+        raise ConfigError(f"unknown cost {name!r}{nearest(name, names)} (a latency table ends in .json)")
+    flags = ("--cost", "--target") if name in names else ("--lut", "--target-ms")
+    if not number:
         raise ConfigError(f"{flags[0]} {name}: no target; expected {flags[1]} and a positive number after it")
     try:
         target = float(number)
     except ValueError:
         target = float("nan")
-    if not name or not 0 < target < float("inf"):
-        words = ", ".join(f"{c}=N" for c in names[:-1])
-        raise ConfigError(f"--also {text}: expected TABLE.json=MS, {words} or {names[-1]}=N, with a positive number")
+    if not 0 < target < float("inf"):
+        raise ConfigError(f"{flags[0]} {name} {flags[1]} {number}: expected a positive number")
     if name == ENERGY:
         return by_energy(space, lut, target)
     if name in COUNTS:
         return by_count(space, name, target)
-    if not name.endswith(".json") and "/" not in name:
-        raise ConfigError(f"--also {text}: unknown cost {name!r}{nearest(name, names)}; a latency table ends in .json")
     return by_table(space, LatencyTable.load(name), target, missing)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,41 +11,23 @@ import numpy as np
 from jax import lax
 
 from dnas.layers.fused import Record
-from dnas.slots import Slot
+
+if TYPE_CHECKING:
+    from dnas.layers.super_block import SuperBlock
 
 Tree = dict[str, Any]
 
 
-class Block(Protocol):
-    """A super-block, hashable."""
-
-    @property
-    def slot(self) -> Slot: ...
-
-    def candidate(
-        self,
-        number: int,
-        index: jax.Array,
-        params: Tree,
-        stats: Tree,
-        x: jax.Array,
-        momentum: Any,
-        record: Record | None = None,
-    ) -> tuple[jax.Array, Tree, Record | None]: ...
-
-    def records(self, number: int, x: jax.Array) -> bool: ...
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def switch(
-    block: Block, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
+    block: SuperBlock, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
 ) -> tuple[jax.Array, Tree]:
     """Candidate ``index`` of ``block``. Saves (params, stats, x) and the candidate's record for the backward pass."""
     return _recorded(block, index, params, stats, x, momentum)[:2]
 
 
 def _recorded(
-    block: Block, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
+    block: SuperBlock, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
 ) -> tuple[jax.Array, Tree, Record | None]:
     def branch(i: int, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array) -> Any:
         y, new, record = block.candidate(i, index, params, stats, x, momentum)
@@ -55,12 +37,12 @@ def _recorded(
     return lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, index, params, stats, x, momentum)
 
 
-def _switch_fwd(block: Block, *operands: Any) -> Any:
+def _switch_fwd(block: SuperBlock, *operands: Any) -> Any:
     y, new, record = _recorded(block, *operands)
     return (y, new), (operands, record)
 
 
-def _switch_bwd(block: Block, saved: Any, cotangents: Any) -> Any:
+def _switch_bwd(block: SuperBlock, saved: Any, cotangents: Any) -> Any:
     (index, params, stats, x, momentum), record = saved
 
     def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array, record: Any, dy: jax.Array) -> Any:
