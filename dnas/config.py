@@ -7,7 +7,7 @@ import numbers
 from typing import Any, Literal, get_args
 
 from dnas.errors import ConfigError, nearest
-from dnas.recipes import STRENGTHS, TRAITS, Traits, constants
+from dnas.recipes import REFERENCE_BETA, STRENGTHS, TRAITS, Traits, constants
 
 Augment = Literal["none", "crop", "crop-flip"]
 
@@ -143,11 +143,13 @@ class SearchConfig:
     """lambda of the objectives absolute and hinge. No unit. Default: the recipe's (4), and 0.1 for add-linear, where latency
     has no other bound, and for reinforce; mnasnet-soft 0.07, mnasnet-hard 1."""
     alpha: float | None = None
-    """alpha of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.2)."""
+    """alpha of mul-log, for LAT in microseconds, or in ms with --reference-ms. No unit. Default: the recipe's (0.2)."""
     beta: float | None = None
-    """beta of mul-log, for LAT in microseconds. No unit. Default: the recipe's (0.6)."""
+    """beta of mul-log, for LAT in microseconds, or in ms with --reference-ms. No unit. Default: the recipe's (0.6), and
+    ProxylessNAS's 0.3 with --reference-ms."""
     reference_ms: float | None = None
-    """Reference of mul-log, in ms: (log LAT / log reference)^beta, as ProxylessNAS has it. Default: none, as FBNet has it."""
+    """Reference of mul-log, in ms, above 1: (log LAT / log reference)^beta with LAT in ms, as ProxylessNAS has it.
+    Default: none, as FBNet has it."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Type of maps and products while training: float32, or bfloat16 with parameters, statistics and logits still in
     float32. No unit."""
@@ -209,7 +211,7 @@ _RANGES = (
     ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
     ("devices", 1, 1e6), ("seeds", 1, 1000), ("theta_passes", 1, 1e4), ("theta_lr_end", 0, 1e3), ("theta_beta1", 0, 0.9999),
     ("theta_every", 1, 1e6), ("evaluations", 1, 1e6), ("band", 0, 1), ("entropy_weight", -1e3, 1e3),
-    ("skip_dropout", 0, 1), ("label_smoothing", 0, 1), ("min_depth", 1, 1e3), ("reference_ms", 1e-2, 1e9),
+    ("skip_dropout", 0, 1), ("label_smoothing", 0, 1), ("min_depth", 1, 1e3), ("reference_ms", 1.001, 1e9),
 )  # fmt: skip
 _WHOLE = (
     "epochs", "batch_size", "train_epochs", "seed", "derive_samples", "devices", "seeds", "theta_passes", "theta_every",
@@ -240,6 +242,8 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
         chosen["objective"] = traits.objectives[0]
     if config.objective in STRENGTHS and config.strength is None:
         chosen["strength"] = STRENGTHS[config.objective]
+    if config.reference_ms is not None and config.beta is None:
+        chosen["beta"] = REFERENCE_BETA
     full = dataclasses.replace(config, **chosen)
     if full.objective == "mul-log" and (full.target_ms is not None or full.family_ms):
         raise ConfigError(

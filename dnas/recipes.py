@@ -25,6 +25,7 @@ TEMPERATURE = ("temperature_start", "temperature_end")
 BY_LOSS = ("lagrange", "absolute", "add-linear", "hinge", "mul-log")
 BY_REWARD = ("absolute", "add-linear", "hinge", "mnasnet-soft", "mnasnet-hard")
 STRENGTHS = {"add-linear": 0.1, "mnasnet-soft": 0.07, "mnasnet-hard": 1.0}  # of objectives that the recipe's does not suit
+REFERENCE_BETA = 0.3  # of mul-log with a reference, as ProxylessNAS has it
 
 
 class Traits(NamedTuple):

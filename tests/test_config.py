@@ -166,6 +166,8 @@ def test_constants_of_the_paper() -> None:
     assert (found.lr, found.batch_size, found.epochs, warm_up_epochs(found)) == (0.1, 192, 90, 10)
     assert (found.theta_lr, found.theta_weight_decay, found.weight_decay) == (0.01, 5e-4, 1e-4)
     assert (found.objective, found.alpha, found.beta) == ("mul-log", 0.2, 0.6)
+    relative = with_recipe(SearchConfig(recipe="paper", reference_ms=80.0))  # ProxylessNAS, arXiv:1812.00332, its scripts
+    assert (relative.objective, relative.alpha, relative.beta) == ("mul-log", 0.2, 0.3)
     schedule = Schedule.of(found, 20, 5)
     for epoch in range(90):
         assert schedule.temperature(epoch) == pytest.approx(5 * 0.956**epoch, rel=1e-12)

@@ -21,12 +21,14 @@ from dnas.objective.forms import ramp
 from dnas.objective.lagrange import LARGEST, LEAST, QUADRATIC
 
 
-def test_mul_log_takes_microseconds() -> None:
+def test_mul_log_takes_microseconds_and_milliseconds_with_a_reference() -> None:
     loss = objective.mul_log(0.2, 0.6)
     wanted = 1.5 * 0.2 * math.log(17_000.0) ** 0.6  # 17 ms = 17,000 us
     assert float(loss(jnp.float32(1.5), jnp.float32(17.0))) == pytest.approx(wanted, rel=1e-6)
     relative = objective.mul_log(0.2, 0.3, reference_ms=17.0)
-    assert float(relative(jnp.float32(1.5), jnp.float32(17.0))) == pytest.approx(1.5 * 0.2, rel=1e-6)
+    for ms in (17.0, 40.0):
+        wanted = 1.5 * 0.2 * (math.log(ms) / math.log(17.0)) ** 0.3
+        assert float(relative(jnp.float32(1.5), jnp.float32(ms))) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize(

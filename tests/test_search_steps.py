@@ -57,6 +57,17 @@ def test_the_schedule_takes_every_batch_of_every_kind_once():
     assert schedule.temperature(0) == 5.0 and schedule.temperature(9) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("given", "scale", "words"), [({}, 1e-5, "microseconds"), ({"reference_ms": 3.0}, 0.1, "ms, .*1 ms")])
+def test_no_logarithm_is_taken_of_latencies_below_its_unit(given, scale, words):
+    space = tiny.plain_space()
+    table = tiny.table_for(space)
+    fast = dataclasses.replace(table, entries={k: dataclasses.replace(e, ms=scale * e.ms) for k, e in table.entries.items()})
+    config = SearchConfig(lut="tiny", space="tiny", data="bands", epochs=4, batch_size=8, objective="mul-log", **given)
+    assert prepare(config, space, dataclasses.replace(table, constant_ms=1.0), images()).config.objective == "mul-log"
+    with pytest.raises(ConfigError, match=f"takes the logarithm of {words}"):
+        prepare(config, space, fast, images())
+
+
 def test_setup_resolves_everything(setup):
     config = setup.config
     assert config.target_ms == pytest.approx(sum(setup.space.latency_range(setup.lut)) / 2)

@@ -173,6 +173,8 @@ def _panel(axes: Any, found: SearchInfo, title: str, curves: dict[str, np.ndarra
 
 
 def _heat_maps(figure: Any, found: SearchInfo, labels: dict[str, tuple[str, ...]], rows: int, columns: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     image = None
     for axes, (name, values) in zip(grid.flat, found.probabilities.items(), strict=False):
@@ -181,6 +183,7 @@ def _heat_maps(figure: Any, found: SearchInfo, labels: dict[str, tuple[str, ...]
         names = [plain(label) for label in labels.get(name, tuple(str(i) for i in range(values.shape[1])))]
         axes.set_yticks(range(len(names)), names, fontsize=6)
         axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(plain(name), fontsize=9, loc="left")
     for axes in list(grid.flat)[len(found.probabilities) :]:
         axes.set_visible(False)

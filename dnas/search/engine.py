@@ -252,10 +252,12 @@ def prepare(
     ):
         cost.check(space, flag)
     config = dataclasses.replace(config, devices=mesh.size if mesh else 1, distributed=jax.process_count() > 1)
-    if config.objective == "mul-log" and fastest <= 1e-3:
+    unit, ms, instead = ("microseconds", 1e-3, "absolute") if config.reference_ms is None else ("ms", 1.0, "add-linear")
+    if config.objective == "mul-log" and fastest <= ms:
+        given = "" if config.reference_ms is None else f" --reference-ms {config.reference_ms:g}"
         raise ConfigError(
-            f"--objective mul-log takes the logarithm of microseconds, and {space.name} has networks of "
-            f"{fastest * 1e3:.3g} us on {lut.device}; use --objective absolute"
+            f"--objective mul-log{given} takes the logarithm of {unit}, and {space.name} has networks of {fastest:.3g} ms on "
+            f"{lut.device}; expected more than {ms:g} ms of all of them: use --objective {instead}"
         )
     schedule = Schedule.of(config, weight_steps, per_epoch, targets)
     return Setup(config, space, lut, terms, dataset, splits, schedule, others=others, frozen=frozen)
