@@ -7,13 +7,14 @@ import itertools
 import json
 import re
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dnas import checkpoint
 from dnas.devices import on_first
-from dnas.errors import RunError
+from dnas.errors import DnasError, RunError
 from dnas.files import dump_json, kind, one_line, read_json, remove_leftovers, shown, write_text
 
 
@@ -167,6 +168,23 @@ def read_config(folder: str, option: str = "--resume ", fields: str = "search") 
                 f"{path / 'config.json'}: {found}; expected an object with a field {field!r} that is an object; start a new run"
             )
     return body
+
+
+@contextlib.contextmanager
+def begun_in(where: str, names: Iterable[str | None]) -> Iterator[None]:
+    """What inputs cannot be read here, said with where they can; ``names``: of inputs, of which some are paths.
+
+    Errors: RunError in the place of one that names a relative path that does not exist.
+    """
+    try:
+        yield
+    except DnasError as problem:
+        lost = next((n for n in names if n and n in str(problem) and not Path(n).is_absolute() and not kind(n)), None)
+        if lost is None:
+            raise
+        raise RunError(
+            f"{where}: {problem}; the run has {lost} as a path from the folder in which it was begun: go there first"
+        ) from None
 
 
 def _made(path: Path) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dnas import checkpoint
-from dnas.errors import RunError
-from dnas.runs import Journal, read_config
+from dnas.errors import DataError, RunError
+from dnas.runs import Journal, begun_in, read_config
 
 ROW = b'{"phase": "search", "epoch": 1}\n'
 
@@ -77,3 +77,16 @@ def test_a_config_is_checked(tmp_path: Path) -> None:
     for folder in ("n" * 5000, "a\0b", "none"):
         with pytest.raises(RunError, match="no such run folder"):
             read_config(folder)
+
+
+def test_a_path_from_the_folder_that_a_run_was_begun_in_is_said_to_be_one(in_tmp: Path) -> None:
+    def attempt(path: str) -> None:
+        with begun_in("--resume runs/a", ("samsung_s8.json", None, path)):
+            raise DataError(f"{path} cannot be read")
+
+    with pytest.raises(RunError, match=r"^--resume runs/a: d.npz cannot be read; the run has d.npz as .*: go there"):
+        attempt("d.npz")
+    Path("d.npz").touch()
+    for path in ("d.npz", str(in_tmp / "none.npz")):
+        with pytest.raises(DataError, match=f"^{path} cannot be read$"):
+            attempt(path)

@@ -22,7 +22,7 @@ from dnas.errors import ConfigError, Interrupted, RunError
 from dnas.files import dump_json, kind, write_text
 from dnas.latency.table import LatencyTable
 from dnas.latency.terms import price
-from dnas.runs import Journal, read_config
+from dnas.runs import Journal, begun_in, read_config
 from dnas.search import one_by_one, record, supernets
 from dnas.search.console import Console
 from dnas.search.engine import Setup, prepare
@@ -82,7 +82,8 @@ def run(
     if config.distributed:
         start()
     console = Console(progress and is_first())
-    setup = dataclasses.replace(_load(config, objects), on_epoch=on_epoch)
+    with begun_in(f"--from-supernet {config.from_supernet}", _paths(config) if config.from_supernet else ()):
+        setup = dataclasses.replace(_load(config, objects), on_epoch=on_epoch)
     name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{setup.config.seed}"
     kept = notebook.running() if out is None else bool(out)
     journal = Journal.create(folder, name, setup.config.checkpoint_s) if kept else Journal(None)
@@ -136,7 +137,8 @@ def _as_begun(where: Path, body: dict[str, Any], objects: Mapping[str, Any], lik
     several = jax.process_count() > 1
     if several or (config.devices and config.devices > jax.local_device_count()):
         config = dataclasses.replace(config, devices=None)  # the result is the same but for rounding, and is said to be so
-    setup = _load(config, objects)
+    with begun_in(f"--resume {where}", _paths(config)):
+        setup = _load(config, objects)
     now = record.config_json(setup)["inputs"]
     for name, then in body.get("inputs", {}).items():
         if now.get(name) != then:
@@ -149,6 +151,12 @@ def _journal(where: Path, setup: Setup, console: Console) -> Journal:
     for remark in journal.remarks:
         console.note(remark)
     return journal
+
+
+def _paths(config: SearchConfig) -> tuple[str | None, ...]:
+    """Names of inputs, of which some are paths."""
+    tables = (text.partition("=")[0] for text in config.also)
+    return config.space.partition(":")[0], config.lut, config.data.partition(":")[2], config.data_dir, *tables
 
 
 def _targets(target_ms: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from dnas.evaluate import Accuracy, recalibrate
 from dnas.files import dump_json, kind, write_bytes, write_text
 from dnas.metrics import Evaluation, evaluate
 from dnas.provenance import elsewhere, machine, versions
-from dnas.runs import Journal, read_config
+from dnas.runs import Journal, begun_in, read_config
 from dnas.train import start as begin
 from dnas.train.config import TrainConfig, complete
 from dnas.train.console import Console
@@ -218,7 +218,8 @@ def resume(
     if jax.process_count() > 1 or (config.devices and config.devices > jax.local_device_count()):
         config = dataclasses.replace(config, devices=None)  # the result is the same but for rounding, and is said to be so
     given = body["preprocessing"]
-    setup = prepare(config, Architecture.from_dict(body["architecture"]), config.data if data is None else data, given)
+    with begun_in(f"--resume {folder}", (config.data.partition(":")[2], config.data_dir)):
+        setup = prepare(config, Architecture.from_dict(body["architecture"]), config.data if data is None else data, given)
     for name, then in body["inputs"].items():
         if (now := setup.config_json()["inputs"][name]) != then:
             raise RunError(f"--resume {folder}: {name} has changed since the run began ({then} -> {now})")
