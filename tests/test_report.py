@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from html.parser import HTMLParser
@@ -93,6 +94,16 @@ def test_the_page_says_it_all_loads_nothing_and_repeats(result: SearchResult) ->
     assert f"{result.accuracy.top1:.1%}" in page and "on 359 test images" in page and "with the supernet&#x27;s weights" in page
     assert page.count("<svg") == 3 and page == result.report()
     assert "No warnings." in report.draw(report.info(result)._replace(warnings=()))
+
+
+def test_what_logits_say_is_left_out_where_evolution_chose(result: SearchResult) -> None:
+    evolved = dataclasses.replace(result, derivation={**result.derivation, "by": "evolution", "pareto": [{}, {}]})
+    names, others = (dict(report.info(r).facts) for r in (result, evolved))
+    assert set(names) - set(others) == {
+        "log-probability given up against the likeliest one", "latency expected under the probabilities",
+        "latency of the likeliest network", "chosen network less expectation",
+    }  # fmt: skip
+    assert others["front over accuracy, costs"].startswith("2 networks")
 
 
 def test_blocks_are_as_wide_as_they_are_slow(result: SearchResult) -> None:

@@ -66,12 +66,16 @@ def info(result: SearchResult) -> ReportInfo:
         ),
         (f"{arch.params:,}", "parameters"), (f"{arch.macs:,}", "multiply-accumulates"),
     )  # fmt: skip
-    chosen = f"by {by['by']}, of {by['networks']} networks; log-probability given up against the likeliest one: "
-    facts = (
-        ("network chosen", f"{chosen}{by['log_probability_given_up']:.3g}"),
+    learned = (
+        ("log-probability given up against the likeliest one", f"{by['log_probability_given_up']:.3g}"),
         ("latency expected under the probabilities", f"{figures['expected_ms']:.4g} ms"),
         ("latency of the likeliest network", f"{by['argmax_ms']:.4g} ms"),
         ("chosen network less expectation", f"{by['gap_ms']:+.4g} ms"),
+    )
+    facts = (
+        ("network chosen", f"by {by['by']}, of {by['networks']} networks"),
+        *(learned if result.learned else ()),
+        *((("front over accuracy, costs", f"{len(by['pareto'])} networks, see architecture.json"),) if "pareto" in by else ()),
         ("selection images, supernet's weights", f"{result.inherited}; {result.draws} compared, so optimistic"),
         ("latency table", f"{report.table.name}: {report.table.summary()}"),
         *(

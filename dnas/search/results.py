@@ -75,6 +75,11 @@ class SearchResult:
         """What it is called in a family."""
         return "no target" if self.target_ms is None else f"{self.target_ms:g}ms"
 
+    @property
+    def learned(self) -> bool:
+        """Whether logits chose the network, and not evolution or trainings one by one, to which likely ones mean nothing."""
+        return self.derivation["by"] not in ("evolution", "random-search")
+
     def figures(self) -> dict[str, Any]:
         """The figures of ``FIGURES``, with the target and what the accuracy was measured on."""
         last = next(r for r in reversed(self.history) if r["phase"] == "search")
