@@ -124,7 +124,8 @@ class SearchConfig:
     weight_decay: float | None = None
     """L2 on convolution and linear weights, per step. Default: the recipe's (1e-4)."""
     theta_lr: float | None = None
-    """Adam's learning rate of the logits, per step. Default: the recipe's (short 25 / architecture steps, paper 0.01)."""
+    """Adam's learning rate of the logits, per step. Default: the recipe's (short 25 / architecture steps, for
+    reinforce 2.5, paper 0.01)."""
     theta_lr_end: float | None = None
     """What --theta-lr is multiplied by at the end: up to 1 it falls linearly from a fifth of the architecture steps on, above 1
     it grows exponentially. No unit. Default: the recipe's (short 0.1, paper 1), 10 for reinforce."""

@@ -68,7 +68,10 @@ TRAITS: dict[str, Traits] = {
         lacks=(*TEMPERATURE, *_NETWORKS, "gates"),
     ),
     "reinforce": Traits(
-        {"objective": "absolute", "strength": 0.1, "theta_beta1": 0.0, "theta_lr_end": 10.0, "warm_up": 0.25},
+        {
+            "objective": "absolute", "strength": 0.1, "theta_beta1": 0.0, "theta_lr_end": 10.0, "warm_up": 0.25,
+            "theta_travel": 2.5,  # the rate grows tenfold, to that of the others; more, and noise alone decides
+        },
         {
             "batch_size": 256, "lr": 0.165, "optimiser": "rmsprop", "label_smoothing": 0.1, "weight_decay": 4e-5,
             "theta_lr": 3e-4, "theta_weight_decay": 0.0,

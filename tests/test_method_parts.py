@@ -19,7 +19,7 @@ from test_methods import setup_of
 from test_search_steps import images
 
 from dnas import gates, loop, supernet
-from dnas.config import SearchConfig, with_recipe
+from dnas.config import SearchConfig, complete, with_recipe
 from dnas.errors import ConfigError, Interrupted
 from dnas.methods import METHODS, reinforce, two_path
 from dnas.methods.base import Draw
@@ -201,6 +201,8 @@ def test_every_method_has_its_constants() -> None:
     assert (found.optimiser, found.label_smoothing) == ("nesterov", 0.1)
     found = with_recipe(SearchConfig(method="reinforce", target_ms=1.0))
     assert (found.objective, found.strength, found.theta_lr_end) == ("absolute", 0.1, 10.0)
+    rate = complete(found, grey=True, theta_steps=4, middle_ms=1.0).theta_lr
+    assert rate == pytest.approx(2.5 / (4 * 19))  # from 2.5 / steps to 25 / steps
     for name in METHODS:
         for recipe in ("short", "paper"):
             full = with_recipe(SearchConfig(method=name, recipe=recipe))
