@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 SOURCES = {
     "nas-bench-macro": Source("nas_bench_macro", 10_000, "CIFAR-10, 6,561 codes, three trainings each (arXiv:2103.11922)"),
-    "fashion-mnist": Source("oracle", 10_000, "Fashion-MNIST, 576 networks, this project's own (python -m benchmarks.oracle)"),
+    "fashion-mnist": Source("oracle", 30_000, "Fashion-MNIST, 576 networks, this project's own (python -m benchmarks.oracle)"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A space small enough to train every network of it: five layers N, T, N, T, N on 28 px grey images, widths 8, 16, 32.
+"""A space small enough to train every network of it: five layers N, T, N, T, N on 14 px grey images, widths 8, 16, 32.
 
 This project's own. N keeps the shape: identity, k3 e1, k3 e6 or k5 e3; T halves the map and doubles the width: the same without
 identity. 4^3 * 3^2 = 576 genotypes build 576 different networks: no two identities are neighbours, so none are isomorphic.
@@ -13,7 +13,7 @@ STAGES = ((8, 1, 1), (16, 2, 2), (32, 2, 2))
 BLOCKS = ((3, 1), (3, 6), (5, 3))  # kernel, expansion
 
 
-def SPACE(width: float = 1.0, resolution: int = 28, num_classes: int = 10) -> Space:
+def SPACE(width: float = 1.0, resolution: int = 14, num_classes: int = 10) -> Space:
     """``width``: multiple of all widths; ``resolution`` in pixels."""
     table = rows(STAGES, len(STAGES), 2, width)
     stem = table[0].out

@@ -32,8 +32,10 @@ class OracleConfig:
     """Fashion-MNIST, as a data set of dnas."""
     seeds: int = 3
     """Trainings per network. No unit."""
-    lut: tuple[str, ...] = ("samsung_s8",)
+    lut: tuple[str, ...] = ("epyc_zen4_oracle", "samsung_s8")
     """Latency tables: columns of the table; the first makes the pilot's bands."""
+    below_ms: float | None = None
+    """Of train: only networks that take at most this long on the first table, ms. Default: all."""
     minutes: float | None = None
     """Stop after this time. Minutes. Default: when all is done."""
 
@@ -49,6 +51,8 @@ def main(config: OracleConfig) -> int:
     space, luts = load_space("oracle"), [LatencyTable.load(n) for n in config.lut]
     every = stages.genotypes(space)
     if config.stage == "train":
+        if config.below_ms is not None:
+            every = [g for g in every if luts[0].latency_ms(space.fix(g)) <= config.below_ms]
         stages.train(space, config.data, [(g, s) for s in range(config.seeds) for g in every], config.minutes)
     elif config.stage == "pilot":
         stages.train(space, config.data, stages.pilot_work(space, luts[0]), config.minutes)

@@ -1,7 +1,8 @@
 """Is the space worth training? Spread between networks of nearly equal latency against spread between seeds.
 
 Three bands of the table, each 10 % wide, eight networks each. Between networks: the standard deviation of their true
-accuracies, s^2(means) - s^2(seeds) / n, so that noise does not count as difference.
+accuracies, s^2(means) - s^2(seeds) / n, so that noise does not count as difference. Where it is less than ``NEEDED`` times the
+spread between seeds, the mean of several trainings has the noise that one should have: ``Band.trainings`` of them.
 """
 
 from __future__ import annotations
@@ -33,10 +34,16 @@ class Band(NamedTuple):
     def ratio(self) -> float:
         return self.between_networks / self.between_seeds if self.between_seeds else math.inf
 
+    @property
+    def trainings(self) -> float:
+        """Per network, whose mean has a standard error that is ``NEEDED`` times smaller than the spread between networks."""
+        return (NEEDED / self.ratio) ** 2 if self.ratio else math.inf
+
     def __str__(self) -> str:
         return (
-            f"{self.ms[0]:.3f} to {self.ms[1]:.3f} ms, {self.networks} networks of at least {self.seeds} seeds: sd between "
-            f"networks {self.between_networks:.2f}, between seeds {self.between_seeds:.2f} points, ratio {self.ratio:.1f}"
+            f"{self.ms[0]:.4g} to {self.ms[1]:.4g} ms, {self.networks} networks of at least {self.seeds} seeds: sd between "
+            f"networks {self.between_networks:.2f}, between seeds {self.between_seeds:.2f} points, ratio {self.ratio:.1f}, "
+            f"{self.trainings:.1f} trainings of each are enough"
         )
 
 

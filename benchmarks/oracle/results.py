@@ -1,25 +1,22 @@
-"""The trainings that are done: JSON lines, one appended after each; the first line says what they were made with."""
+"""The trainings that are done, one line each; the first line says what they were made with."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.machine import machine
 from benchmarks.oracle.trainer import Recipe, Trainer
+from benchmarks.rows import Rows
 from dnas.errors import RunError
-from dnas.files import write_text
 from dnas.space import Space
 
 RUNS = Path(__file__).parents[1] / "results" / "oracle_runs.jsonl"
 
 
 class Run(NamedTuple):
-    """One training: ``hits`` of the 10,000 test images; CPU and wall seconds on the machine of the first line."""
+    """One training: ``hits`` of the test images; CPU and wall seconds on the machine of the first line."""
 
     code: str
     seed: int
@@ -36,21 +33,18 @@ def header(space: Space, fingerprint: str, recipe: Recipe) -> dict[str, Any]:
 
 
 class Results:
-    """The file ``path``. A line that a power cut broke off is dropped; what another recipe made is refused (RunError)."""
+    """The trainings of the file ``path``; ``made_with``: of ``header``, for writing. Errors: RunError."""
 
     def __init__(self, path: Path, made_with: dict[str, Any] | None = None):
-        self.path = path
-        self.about, self.runs = read(path)
-        if made_with is None:
-            return
-        if self.about:
-            changed = [k for k, v in made_with.items() if self.about.get(k) != v]
-            if changed:
-                raise RunError(f"{path} was made with another {', '.join(changed)}; move it away to start over")
-        else:
-            self.about = {**made_with, "machine": machine()}
-        lines = [self.about, *(r._asdict() for r in self.runs)]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        self.file = Rows(path, ("code", "seed"), made_with)
+        try:
+            self.runs = [Run(**row) for row in self.file.rows]
+        except TypeError as problem:
+            raise RunError(f"{path}: not a file of trainings ({problem})") from None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return self.file.about
 
     @property
     def done(self) -> set[tuple[str, int]]:
@@ -64,24 +58,9 @@ class Results:
         return dict(found)
 
     def add(self, run: Run) -> None:
-        """Append one line with one write, and wait until it is on the disk."""
+        """Append one training."""
         self.runs.append(run)
-        with open(self.path, "ab", buffering=0) as file:
-            file.write((json.dumps(run._asdict()) + "\n").encode())
-            os.fsync(file.fileno())
-
-
-def read(path: Path) -> tuple[dict[str, Any], list[Run]]:
-    """The first line, and the trainings (the first of those that two processes did at once); nothing where there is no file."""
-    if not path.exists():
-        return {}, []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    try:
-        about, *rows = [json.loads(line) for line in whole.splitlines()] or [{}]
-        runs = list({(row["code"], row["seed"]): Run(**row) for row in reversed(rows)}.values())[::-1]
-    except (ValueError, TypeError, KeyError) as problem:
-        raise RunError(f"{path}: not a file of trainings ({problem})") from None
-    return about, runs
+        self.file.add(run._asdict())
 
 
 def of_trainer(trainer: Trainer, path: Path = RUNS) -> Results:

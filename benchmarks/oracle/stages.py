@@ -13,13 +13,14 @@ import numpy as np
 
 from benchmarks.oracle import pilot
 from benchmarks.oracle.results import RUNS, Results, Run, of_trainer
+from benchmarks.oracle.trainer import Recipe, Trainer
 from dnas.errors import Interrupted, RunError
 from dnas.files import shipped, write_bytes, write_text
 from dnas.latency import LatencyTable
 from dnas.loop import interruptible
 from dnas.space import Genotype, Space
 
-IMAGES = 10_000  # of the test split
+IMAGES = 10_000 + Recipe().held_out  # that networks are tested on
 
 
 def genotypes(space: Space) -> list[Genotype]:
@@ -35,7 +36,6 @@ def train(space: Space, data: str, work: Sequence[tuple[Genotype, int]], minutes
     """Do those (genotype, seed) of ``work`` that are not done yet. Errors: Interrupted, after the training under way."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from benchmarks.oracle.trainer import Recipe, Trainer
     from dnas.data import load
 
     trainer = Trainer(space, load(data), Recipe())

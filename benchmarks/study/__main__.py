@@ -1,9 +1,11 @@
-"""The study's cheap parts, which train nothing: minutes on one core.
+"""The parts of the study.
 
     python -m benchmarks.study ideal        methods and controls on NAS-Bench-Macro's true accuracies: study_ideal.json, .png
     python -m benchmarks.study hardware     do two devices rank networks alike: study_hardware.json
+    python -m benchmarks.study searches     searches in the oracle's space, a row each: study_searches.jsonl; resumable
+    python -m benchmarks.study verdict      what they found, by the oracle's accuracies: study_verdict.json, .png
 
-Results are written to benchmarks/results/, figures to docs/.
+Results are written to benchmarks/results/, figures to docs/. All but searches take minutes on one core.
 """
 
 from __future__ import annotations
@@ -24,19 +26,28 @@ from dnas.files import dump_json, write_text
 RESULTS = Path(__file__).parents[1] / "results"
 DOCS = Path(__file__).parents[2] / "docs"
 SHARES = (0.25, 0.5, 0.75)  # of the way from the fastest to the slowest network
+SEARCHES = RESULTS / "study_searches.jsonl"
 TRIES = (8, 32, 128)  # trainings of the random searches
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """Remake a part of the study that needs no training."""
+    """Remake a part of the study."""
 
-    part: Positional[Literal["ideal", "hardware"]]
+    part: Positional[Literal["ideal", "hardware", "searches", "verdict"]]
     """What to remake. No unit."""
     seeds: int = 20
     """Seeds per method and target. No unit."""
     lut: str = "samsung_s8"
     """The latency table of the targets."""
+    data: str = "idx:/usr/share/datasets/fashion-mnist"
+    """Of searches: Fashion-MNIST, as a data set of dnas. No unit."""
+    cases: tuple[str, ...] = ()
+    """Of searches: methods and ablations by name. No unit. Default: all methods."""
+    epochs: int = 10
+    """Of searches: passes over the weight split of each. No unit."""
+    minutes: float | None = None
+    """Of searches: stop after this time. Minutes. Default: when all is done."""
 
 
 def ideal(config: StudyConfig) -> dict[str, Any]:
@@ -97,36 +108,59 @@ def hardware(config: StudyConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def draw(body: dict[str, Any]) -> Any:
-    """Regret of each method per target: every seed a dot, the mean a bar."""
-    from dnas.plot.style import colour, marker, new_figure, tidy
+def searches(config: StudyConfig) -> None:
+    """Do what is missing of the searches; every row is on the disk when it is done."""
+    from benchmarks.oracle.trainer import Recipe, training_images
+    from benchmarks.rows import Rows
+    from benchmarks.study.searches import CASES, METHODS, run, tasks
+    from dnas.data import load
+    from dnas.errors import ConfigError, nearest
+    from dnas.latency import LatencyTable
+    from dnas.space import load_space
 
-    figure = new_figure(11, 3.6)
-    panels: Any = figure.subplots(1, len(body["targets"]), sharey=True)
-    for axes, target in zip(panels, body["targets"], strict=True):
-        names = list(target["methods"])[::-1]
-        for place, name in enumerate(names):
-            regrets = np.array(target["methods"][name]["regret"])
-            spread = np.linspace(-0.25, 0.25, len(regrets)) if len(regrets) > 1 else np.zeros(1)
-            axes.plot(
-                regrets, place + spread, linestyle="none", marker=marker(place), markersize=3, alpha=0.6, color=colour(place)
-            )
-            axes.plot([regrets.mean()] * 2, [place - 0.35, place + 0.35], color="black", linewidth=1.6)
-        axes.set_yticks(range(len(names)), names)
-        axes.set_xscale("symlog", linthresh=0.1)
-        axes.set_xlim(left=-0.01)
-        axes.xaxis.set_major_formatter("{x:g}")
-        tidy(axes, f"{target['target_ms']:.2f} ms, best {target['best_accuracy']:.2f} %", "regret, points")
-    return figure
+    cases = config.cases or tuple(METHODS)
+    if wrong := [c for c in cases if c not in CASES]:
+        raise ConfigError(f"--cases {wrong[0]!r}{nearest(wrong[0], CASES)}")
+    data, recipe = load(config.data), Recipe()
+    data = dataclasses.replace(data, train=training_images(data, recipe))
+    space, table = load_space("oracle").at(num_classes=data.num_classes), LatencyTable.load(config.lut)
+    made_with = {
+        "space_sha256": space.fingerprint, "data_sha256": data.fingerprint, "images": recipe.images, "table": table.name,
+        "table_sha256": table.sha256, "epochs": config.epochs,
+    }  # fmt: skip
+    rows = Rows(SEARCHES, ("case", "share", "seed"), made_with)
+    run(tasks(cases, SHARES, config.seeds), rows, space, table, data, config.epochs, config.minutes)
+
+
+def verdict(config: StudyConfig) -> dict[str, Any]:
+    """What the searches found, by the accuracies of the oracle's networks."""
+    from benchmarks.oracle.results import RUNS, Results
+    from benchmarks.rows import Rows
+    from benchmarks.study.verdict import judged, judges_of
+    from dnas.errors import RunError
+    from dnas.latency import LatencyTable
+    from dnas.space import load_space
+
+    space, results, found = load_space("oracle"), Results(RUNS), Rows(SEARCHES, ("case", "share", "seed"))
+    if not found.rows:
+        raise RunError(f"{SEARCHES} has no searches; run: python -m benchmarks.study searches")
+    recipe, each = results.about["recipe"], float(np.mean([r.cpu_s for r in results.runs]))
+    judges = judges_of(found.rows, space, results, LatencyTable.load(found.about["table"]))
+    body = judged(found.rows, judges, each, recipe["images"] * recipe["epochs"])
+    return {"made_with": found.about, "training_cpu_s": each, **body}
 
 
 def main(config: StudyConfig) -> int:
     """Compute a part, and write its result (and figure)."""
     process.set_up("benchmarks.study")
     from benchmarks.machine import machine
+    from benchmarks.study import figures
 
+    if config.part == "searches":
+        searches(config)
+        return 0
     wall, cpu = time.perf_counter(), time.process_time()
-    body = {"ideal": ideal, "hardware": hardware}[config.part](config)
+    body = {"ideal": ideal, "hardware": hardware, "verdict": verdict}[config.part](config)
     spent = {"wall_s": round(time.perf_counter() - wall, 1), "cpu_s": round(time.process_time() - cpu, 1)}
     about = {
         "command": f"python -m benchmarks.study {config.part} --seeds {config.seeds} --lut {config.lut}",
@@ -135,7 +169,9 @@ def main(config: StudyConfig) -> int:
     }
     write_text(RESULTS / f"study_{config.part}.json", dump_json(about | body))
     if config.part == "ideal":
-        draw(body).savefig(DOCS / "study_ideal.png", dpi=110)
+        figures.ideal(body).savefig(DOCS / "study_ideal.png", dpi=110)
+    elif config.part == "verdict":
+        figures.verdict(body).savefig(DOCS / "study_verdict.png", dpi=110)
     else:
         print(dump_json(body), end="")
     return 0
