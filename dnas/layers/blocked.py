@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from dnas.layers.blocks import Blocks, Maps, flat, sums
-from dnas.layers.conv import Pads, per_channel, shift_add, spread
+from dnas.layers.blocks import Blocks, Maps
+from dnas.layers.conv import Pads, add_taps, flat, per_channel, shift_add, spread, sums
 from dnas.layers.norm import activate
 
 
@@ -273,12 +273,12 @@ def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
         own = blocks.at(pixels, i)
         e = blocks.at(e_all, i) if blocks.keep else own @ f.kernel
         a, pull = jax.vjp(lambda z: activate(z, spec.act), e + per_channel(f.bias, e))
-        taps = blocks.add_taps(taps, blocks.padded(a), dd)
+        taps = add_taps(taps, blocks.padded(a), lambda: blocks.seen(dd), spec.stride)
         da = flat(shift_add(dd, w.taps[::-1, ::-1], 1))
         dz = lax.optimization_barrier(pull(da)[0])
         return blocks.put(dx, dz @ f.kernel.T, i), cross + own.T @ dz, total + sums(dz), taps
 
-    start = (lax.empty(pixels.shape, x.dtype), jnp.zeros_like(w.expand), zero, (zero,) * (k * k))
+    start = (lax.empty(pixels.shape, x.dtype), jnp.zeros_like(w.expand), zero, jnp.zeros((k * k, blocks.wide), x.dtype))
     dx, cross, total, taps = lax.fori_loop(0, blocks.count, scatter, start)
     # from here on the matrices are [c, m] or smaller
     scale = f.inverse * ((w.expand * cross).sum(0) - moments.expand_mean * total)
@@ -289,7 +289,7 @@ def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
     offset = w.expand @ (gain * total / inner) - mean @ inward
     dx = (dx - pixels @ inward - per_channel(offset, pixels)).reshape(x.shape)
     dw = Weights(
-        dexpand, scale, total, jnp.stack(taps).reshape(w.taps.shape), dscale, dbias, dproject,
+        dexpand, scale, total, taps.reshape(w.taps.shape), dscale, dbias, dproject,
         tuple(gate * p for gate, p in zip(w.gates, products, strict=True)), tuple(gate * total_dy for gate in w.gates), dgates,
     )  # fmt: skip
     return dx, jnp.zeros_like(mean), jnp.zeros_like(cov), dw, jax.tree.map(jnp.zeros_like, given)

@@ -11,7 +11,6 @@ from dnas.layers.conv import Pads, divisor, window
 
 BLOCK_BYTES = 2**20  # one wide map of a block; second-level caches have 1 to 2 MiB
 KEEP_CHANNELS = 48  # from this many input channels on, the expansion is kept: its product costs more than its memory traffic
-PIECES = 8  # rows that are summed in registers by the kernel gradient
 
 Maps = Float[Array, "n h w c"]
 
@@ -50,34 +49,7 @@ class Blocks:
         """A block of input pixels as padded images."""
         return lax.optimization_barrier(jnp.pad(pixels.reshape(self.images, *self.size, -1), ((0, 0), *self.pads, (0, 0))))
 
-    def add_taps(self, so_far: tuple[jax.Array, ...], a: Maps, dd: Maps) -> tuple[jax.Array, ...]:
-        """``so_far`` plus the gradient of the depthwise kernel, tap by tap; strips of products are added up in registers.
-
-        ``dd`` is read where ``spread`` put it: a map of its own would be computed again by every tap.
-        """
-        (top, _), (left, _) = self.pads
-        stride = self.stride
-        per_image = divisor(self.images, PIECES)
-        per_row = divisor(self.height, PIECES // per_image)
-        images, rows = self.images // per_image, self.height // per_row
-        strips = [
-            [m[n * images : (n + 1) * images, stride * r * rows :] for m in (a, dd)]
-            for n in range(per_image)
-            for r in range(per_row)
-        ]
-
-        def tap(i: int, j: int) -> jax.Array:
-            size = (rows, self.width, stride)
-            products = (window(x, i, j, *size) * window(dy, self.k - 1 - top, self.k - 1 - left, *size) for x, dy in strips)
-            return sums(flat(lax.optimization_barrier(sum(products))))
-
-        return tuple(total + tap(*divmod(t, self.k)) for t, total in enumerate(so_far))
-
-
-def flat(maps: jax.Array) -> jax.Array:
-    return maps.reshape(-1, maps.shape[-1])
-
-
-def sums(rows: Float[Array, "pixels c"]) -> Float[Array, " c"]:
-    """Sums over pixels as a matrix product, which XLA:CPU does at full speed; its column sums are several times slower."""
-    return (jnp.ones((1, rows.shape[0]), rows.dtype) @ rows)[0]
+    def seen(self, dd: Maps) -> Maps:
+        """The gradients of a block's outputs, where ``conv.spread`` put them."""
+        top, left = (self.k - 1 - before for before, _ in self.pads)
+        return window(dd, top, left, self.height, self.width, self.stride)

@@ -7,6 +7,8 @@ Maps are NHWC, kernels HWIO.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -15,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 ACCUMULATOR_BYTES = 2**19  # within the 1 to 2 MiB second-level caches of today
+PIECES = 8  # rows that are summed in registers by the kernel gradient
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -114,28 +117,67 @@ def window(x: jax.Array, i: int, j: int, height: int, width: int, stride: int) -
 
 
 def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Array:
-    """sum_n,h,w x[shifted] * dy per shift and channel: k * k maps are accumulated over blocks, then summed once.
+    """sum_n,h,w x[shifted] * dy per shift and channel, by blocks that stay in a second-level cache.
 
-    A block is some rows of one image, or some whole images, so that its accumulators stay in a second-level cache.
+    A block is some rows of one image, or some whole images.
     """
     count, height, width, channels = dy.shape
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    row_bytes = k * k * width * channels * dtype.itemsize
+    row_bytes = width * channels * dtype.itemsize
     rows = block_size(height, row_bytes)
     images = block_size(count, rows * row_bytes) if rows == height else 1
     strips = height // rows
     reach = stride * (rows - 1) + k
 
-    def add(index: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def add(index: jax.Array, total: jax.Array) -> jax.Array:
         image, strip = index // strips * images, index % strips * rows
         part = lax.dynamic_slice(x, (image, strip * stride, 0, 0), (images, reach, *x.shape[2:])).astype(dtype)
         gradient = lax.dynamic_slice(dy, (image, strip, 0, 0), (images, rows, width, channels)).astype(dtype)
-        shifts = (window(part, i, j, rows, width, stride) for i in range(k) for j in range(k))
-        return tuple(total + window * gradient for total, window in zip(sums, shifts, strict=True))
+        return add_taps(total, part, lambda: gradient, stride)
 
-    zeros = tuple(jnp.zeros((images, rows, width, channels), dtype) for _ in range(k * k))
-    sums = lax.fori_loop(0, count // images * strips, add, zeros)
-    return jnp.stack([total.sum((0, 1, 2)) for total in sums]).reshape(k, k, channels)
+    total = lax.fori_loop(0, count // images * strips, add, jnp.zeros((k * k, channels), dtype))
+    return total.reshape(k, k, channels)
+
+
+def add_taps(
+    so_far: Float[Array, "taps c"],
+    x: Float[Array, "n h w c"],
+    dy: Callable[[], Float[Array, "n p q c"]],
+    stride: int,
+) -> Float[Array, "taps c"]:
+    """``so_far`` plus the gradient of a depthwise kernel: for every tap the sum of its window of ``x`` times ``dy()``.
+
+    ``dy`` is called in the loop, so that a view of another map is read there: a map of its own would be one more to write.
+
+    Products of strips are added up in registers. The rows of taps are a loop, and share their kernels: every other one is
+    compiled anew, which takes tens of milliseconds. (With one kernel for all taps the loop is slower.)
+    """
+    images, height, width = jax.eval_shape(dy).shape[:3]
+    k = math.isqrt(so_far.shape[0])
+    per_image = divisor(images, PIECES)
+    per_row = divisor(height, PIECES // per_image)
+    n, rows = images // per_image, height // per_row
+    cuts = [(slice(i * n, (i + 1) * n), slice(r * rows, (r + 1) * rows)) for i in range(per_image) for r in range(per_row)]
+
+    def add(i: jax.Array, so_far: jax.Array) -> jax.Array:
+        band = lax.dynamic_slice_in_dim(x, i, stride * (height - 1) + 1, 1)
+        own, gradient = [], dy()
+        for j in range(k):
+            seen = window(band, 0, j, height, width, stride)
+            own.append(sums(flat(lax.optimization_barrier(sum(seen[cut] * gradient[cut] for cut in cuts)))))
+        row = lax.dynamic_slice_in_dim(so_far, i * k, k) + jnp.stack(own)
+        return lax.dynamic_update_slice_in_dim(so_far, row, i * k, 0)
+
+    return lax.fori_loop(0, k, add, so_far)
+
+
+def flat(maps: jax.Array) -> jax.Array:
+    return maps.reshape(-1, maps.shape[-1])
+
+
+def sums(rows: Float[Array, "pixels c"]) -> Float[Array, " c"]:
+    """Sums over pixels as a matrix product, which XLA:CPU does at full speed; its column sums are several times slower."""
+    return (jnp.ones((1, rows.shape[0]), rows.dtype) @ rows)[0]
 
 
 def block_size(count: int, bytes_each: int) -> int:
