@@ -3,9 +3,10 @@
     python -m benchmarks.compilation                       fbnet_mini and fbnet_cifar
     python -m benchmarks.compilation fbnet_mini
 
-One search of two epochs over a few random images (warm-up, theta steps, derivation within a budget, one epoch of training,
+One search of two epochs over 1,000 random images (warm-up, theta steps, derivation within a budget, one epoch of training,
 the test), as ``python -m dnas.search`` runs it, in a process of its own: first with an empty compilation cache, then again
-with what the first left there. Seconds are those of JAX's own events, so steps, start and imports are not in them. Results
+with what the first left there. Every split has a batch: a smaller one would be a program of its own. Seconds are those of
+JAX's own events, so steps, start and imports are not in them. Results
 are written to benchmarks/results/compilation.json after every space; spaces that are there are not run again.
 """
 
@@ -59,7 +60,7 @@ def search(space: str, out: str) -> dict[str, float]:
     from dnas.data import Dataset
 
     rng = np.random.default_rng(0)
-    images = rng.integers(256, size=(320, 32, 32, 3), dtype=np.uint8)
+    images = rng.integers(256, size=(1000, 32, 32, 3), dtype=np.uint8)
     data = Dataset.from_arrays(images, np.arange(len(images)) % 10, classes=[str(i) for i in range(10)])
     dnas.search.run(space, "samsung_s8.json", data, epochs=2, train_epochs=1, batch_size=32, derive_samples=2, out=out)
     found = {name: covered(own) for name, own in spans.items()}

@@ -82,5 +82,10 @@ def argmax(logits: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _gumbel(key: jax.Array, logits: Logits) -> Logits:
-    keys = jax.random.split(key, len(logits))
-    return {n: jax.random.gumbel(k, v.shape, v.dtype) for k, (n, v) in zip(keys, logits.items(), strict=True)}
+    keys = dict(zip(logits, jax.random.split(key, len(logits)), strict=True))
+    found: Logits = {}
+    for like in {v.shape: v for v in logits.values()}.values():  # together, as every draw is compiled for itself
+        names = [n for n, v in logits.items() if v.shape == like.shape]
+        draw = jax.vmap(lambda k, like=like: jax.random.gumbel(k, like.shape, like.dtype))
+        found |= dict(zip(names, draw(jnp.stack([keys[n] for n in names])), strict=True))
+    return found

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -63,6 +63,12 @@ class Net:
     def alike(self) -> tuple[tuple[Slot, ...], ...]:
         """The slots in order; neighbours that have the same candidates between the same shapes are together."""
         return tuple(tuple(group) for _, group in itertools.groupby(self.slots, _pattern))
+
+    @cached_property
+    def twin(self) -> dict[int, Slot]:
+        """By index, the first slot that has the same candidates between the same shapes."""
+        first: dict[Any, Slot] = {}
+        return {slot.index: first.setdefault(_pattern(slot), slot) for slot in self.slots}
 
     def check_gates(self, gates: Gates | None) -> None:
         """Raise ConfigError where choices are open and ``gates`` lacks them."""
@@ -172,13 +178,24 @@ def maps(
     for slots in net.alike if roll else [(slot,) for slot in net.slots]:
         if isinstance(slots[0].candidates[0].op, LinearOp):
             x = x.astype(logits_dtype)
-        block: Any = SuperBlock(slots[0], net.defaults, train)
+        block: Any = partial(_block, net.twin[slots[0].index], net.defaults, train)
         block = jax.checkpoint(block) if remat else block
         each = [(params.get(_name(s), {}), stats.get(_name(s), {}), weights_of(s, gates)) for s in slots]
         before = x
         x, found = rolled(block, each, x, decay)
         x = x if after is None else after(slots[-1], before, x)
         yield slots, x, {_name(s): own for s, own in zip(slots, found, strict=True) if own}
+
+
+def _block(slot: Slot, defaults: Defaults, train: bool | jax.Array, *operands: Any) -> tuple[jax.Array, Tree]:
+    """The super-block of ``slot``: traced and lowered once for all slots that are alike."""
+    known = train if isinstance(train, bool) else None
+    return _traced_once(slot, defaults, known, None if known is not None else train, *operands)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _traced_once(slot: Slot, defaults: Defaults, known: bool | None, train: Any, *operands: Any) -> tuple[jax.Array, Tree]:
+    return SuperBlock(slot, defaults, train if known is None else known)(*operands)
 
 
 def inherit(space: Space, genotype: tuple[int, ...], tree: Tree) -> Tree:

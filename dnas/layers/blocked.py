@@ -278,8 +278,8 @@ def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
         dz = lax.optimization_barrier(pull(da)[0])
         return blocks.put(dx, dz @ f.kernel.T, i), cross + own.T @ dz, total + sums(dz), taps
 
-    start = (lax.empty(pixels.shape, x.dtype), jnp.zeros_like(w.expand), zero, jnp.zeros((k * k, blocks.wide), x.dtype))
-    dx, cross, total, taps = lax.fori_loop(0, blocks.count, scatter, start)
+    begin: Any = (lax.empty(pixels.shape, x.dtype), jnp.zeros_like(w.expand), zero, jnp.zeros((k * k, blocks.wide), x.dtype))
+    dx, cross, total, taps = lax.fori_loop(0, blocks.count, scatter, begin)
     # from here on the matrices are [c, m] or smaller
     scale = f.inverse * ((w.expand * cross).sum(0) - moments.expand_mean * total)
     gain = f.inverse * w.expand_scale
