@@ -44,6 +44,8 @@ class StudyConfig:
     """Of searches: Fashion-MNIST, as a data set of dnas. No unit."""
     cases: tuple[str, ...] = ()
     """Of searches: methods and ablations by name. No unit. Default: all methods."""
+    shares: tuple[float, ...] = SHARES
+    """Of searches: where targets lie between the fastest (0) and the slowest (1) network. No unit."""
     epochs: int = 10
     """Of searches: passes over the weight split of each. No unit."""
     minutes: float | None = None
@@ -110,6 +112,8 @@ def hardware(config: StudyConfig) -> dict[str, Any]:
 
 def searches(config: StudyConfig) -> None:
     """Do what is missing of the searches; every row is on the disk when it is done."""
+    import jax
+
     from benchmarks.oracle.trainer import Recipe, training_images
     from benchmarks.rows import Rows
     from benchmarks.study.searches import CASES, METHODS, run, tasks
@@ -118,6 +122,7 @@ def searches(config: StudyConfig) -> None:
     from dnas.latency import LatencyTable
     from dnas.space import load_space
 
+    jax.config.update("jax_enable_compilation_cache", False)  # whose help each search would have, or not, by chance
     cases = config.cases or tuple(METHODS)
     if wrong := [c for c in cases if c not in CASES]:
         raise ConfigError(f"--cases {wrong[0]!r}{nearest(wrong[0], CASES)}")
@@ -129,7 +134,7 @@ def searches(config: StudyConfig) -> None:
         "table_sha256": table.sha256, "epochs": config.epochs,
     }  # fmt: skip
     rows = Rows(SEARCHES, ("case", "share", "seed"), made_with)
-    run(tasks(cases, SHARES, config.seeds), rows, space, table, data, config.epochs, config.minutes)
+    run(tasks(cases, config.shares, config.seeds), rows, space, table, data, config.epochs, config.minutes)
 
 
 def verdict(config: StudyConfig) -> dict[str, Any]:

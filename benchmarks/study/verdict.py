@@ -150,7 +150,7 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each_cpu_s: float, e
     The CPU time of a search has the compilation of its programs in it, that of a training has not.
     """
     shares, rows = sorted(judges), [r for r in rows if r["share"] in judges]
-    compile_s = {r["case"]: r["compile_s"] for r in rows if r["compile_s"] is not None}
+    compile_s = {c: max(r["compile_s"] or 0.0 for r in rows if r["case"] == c) for c in {r["case"] for r in rows}}
     rows = [{**r, "cpu_s": r["cpu_s"] + compile_s.get(r["case"], 0.0)} for r in rows]
     of_case = {c: by_seed(v, shares) for c, v in regrets(rows, judges).items()}
     equal: dict[str, dict[int, float]] = {}
