@@ -14,8 +14,8 @@ from typing import Any
 
 from dnas import checkpoint
 from dnas.devices import on_first
-from dnas.errors import DnasError, RunError
-from dnas.files import dump_json, kind, one_line, read_json, remove_leftovers, shown, write_text
+from dnas.errors import DataError, LatencyError, RunError, SpaceError
+from dnas.files import dump_json, kind, one_line, read_json, remove_leftovers, shipped, shown, write_text
 
 
 class Journal:
@@ -174,17 +174,24 @@ def read_config(folder: str, option: str = "--resume ", fields: str = "search") 
 def begun_in(where: str, names: Iterable[str | None]) -> Iterator[None]:
     """What inputs cannot be read here, said with where they can; ``names``: of inputs, of which some are paths.
 
-    Errors: RunError in the place of one that names a relative path that does not exist.
+    Errors: RunError in the place of one about such an input that names a relative path that does not exist.
     """
     try:
         yield
-    except DnasError as problem:
-        lost = next((n for n in names if n and n in str(problem) and not Path(n).is_absolute() and not kind(n)), None)
+    except (SpaceError, LatencyError, DataError) as problem:
+        lost = next((n for n in names if n and n in str(problem) and _elsewhere(n)), None)
         if lost is None:
             raise
         raise RunError(
             f"{where}: {problem}; the run has {lost} as a path from the folder in which it was begun: go there first"
         ) from None
+
+
+def _elsewhere(name: str) -> bool:
+    """Whether ``name`` is that of a file or folder which is neither here nor shipped."""
+    path = Path(name)
+    ships = any(kind(shipped(folder) / path) for folder in ("latency_lut", "spaces"))
+    return not path.is_absolute() and bool(path.suffix or path.parts[1:]) and not kind(path) and not ships
 
 
 def _made(path: Path) -> Path:

@@ -87,6 +87,6 @@ def test_a_path_from_the_folder_that_a_run_was_begun_in_is_said_to_be_one(in_tmp
     with pytest.raises(RunError, match=r"^--resume runs/a: d.npz cannot be read; the run has d.npz as .*: go there"):
         attempt("d.npz")
     Path("d.npz").touch()
-    for path in ("d.npz", str(in_tmp / "none.npz")):
+    for path in ("d.npz", str(in_tmp / "none.npz"), "samsung_s8.json", "digits"):
         with pytest.raises(DataError, match=f"^{path} cannot be read$"):
             attempt(path)
