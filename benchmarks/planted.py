@@ -12,7 +12,7 @@ state not counted; images that training steps took; and the regret of the networ
 one within the target. Random search (``--method random-search``: networks of 0.9 to 1 times the target, each trained from
 fresh weights, the best on the selection images kept) comes in two forms, with more networks or with longer trainings, and is
 cut at as many networks as it could train in the mean time of the method that it is compared with (at least one). Seeds are
-those of splits, weights, batches and gates. Interval: of the mean difference, 95 %, from 10,000 resamplings of the seeds.
+those of splits, weights, batches and gates. Interval: of the mean difference, 95 %, by resampling of the seeds.
 
 Written to benchmarks/results/planted.json after each part; what is there is not done again. All of it takes about 17 minutes of
 CPU time, of which compilation three, unless JAX_COMPILATION_CACHE_DIR is set and has the programs.
@@ -32,7 +32,9 @@ import numpy as np
 
 import dnas
 from benchmarks.machine import machine
+from benchmarks.oracle.stages import code_of
 from benchmarks.oracle.trainer import Recipe, Trainer
+from benchmarks.study.inference import paired
 from dnas import loop
 from dnas.config import SearchConfig
 from dnas.data import Dataset
@@ -149,20 +151,16 @@ def searched(name: str, setup: Setup) -> dict[str, Any]:
         each, networks = CONTROLS[name]
         ends = journal.history[each - 1 :: each]
         row["networks"] = [
-            {"code": code(r["genotype"]), "selection_top1": r["argmax_accuracy"], "selection_loss": r["argmax_loss"]}
+            {"code": code_of(r["genotype"]), "selection_top1": r["argmax_accuracy"], "selection_loss": r["argmax_loss"]}
             for r in ends
         ]
         row["cpu_s_each"] = round(stamps[-1] / networks, 3)
         return row
     last = journal.history[-1]
     return {
-        **row, "code": code(setup.space.canonical(notes["genotype"])), "expected_ms": last["expected_ms"],
-        "entropy": last["entropy"], "likeliest": code(last["genotype"]),
+        **row, "code": code_of(setup.space.canonical(notes["genotype"])), "expected_ms": last["expected_ms"],
+        "entropy": last["entropy"], "likeliest": code_of(last["genotype"]),
     }  # fmt: skip
-
-
-def code(genotype: Any) -> str:
-    return "".join(map(str, genotype))
 
 
 def kept(row: dict[str, Any], networks: int) -> str:
@@ -182,7 +180,6 @@ def summary(body: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     by = {name: {r["seed"]: r for r in body["rows"] if r["method"] == name} for name in OPTIONS}
     seeds = sorted(set.intersection(*(set(rows) for rows in by.values())))
-    resampled = np.random.default_rng(0).integers(max(len(seeds), 1), size=(10_000, len(seeds)))
     for name, rows in by.items() if len(seeds) > 1 else ():
         if name in CONTROLS:
             continue
@@ -193,10 +190,10 @@ def summary(body: dict[str, Any]) -> dict[str, Any]:
             each = statistics.fmean(by[control][s]["cpu_s_each"] for s in seeds)
             networks = min(max(int(cost / each), 1), most)
             other = 100 * np.array([best - true[kept(by[control][s], networks)] for s in seeds])
-            low, high = np.quantile((regret - other)[resampled].mean(-1), (0.025, 0.975))
+            difference = paired(regret.tolist(), other.tolist())
             figures[control] = {
                 "networks": networks, "cpu_s": networks * each, "regret": _spread(other),
-                "difference": float((regret - other).mean()), "interval95": [float(low), float(high)],
+                "difference": difference.mean, "interval95": [difference.low, difference.high],
             }  # fmt: skip
         found["methods"][name] = figures
     rounded: dict[str, Any] = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 4))
@@ -219,8 +216,8 @@ def main() -> None:
     inside = within(of, table(of))
     train = Trainer(of, dataset(), TRUTH)
     for genotype in inside:
-        if code(genotype) not in body["truth"]:
-            body["truth"][code(genotype)] = [train(genotype, seed).hits / 4000 for seed in range(TRUE_SEEDS)]
+        if code_of(genotype) not in body["truth"]:
+            body["truth"][code_of(genotype)] = [train(genotype, seed).hits / 4000 for seed in range(TRUE_SEEDS)]
             write()
     likes: dict[str, Setup] = {}
     done = {(r["method"], r["seed"]) for r in body["rows"]}

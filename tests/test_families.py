@@ -17,7 +17,7 @@ from test_search_steps import images
 import dnas
 from dnas import compare, loop
 from dnas.config import SearchConfig
-from dnas.errors import ConfigError, Interrupted, RunError
+from dnas.errors import ConfigError, Interrupted, LatencyError, RunError
 from dnas.runs import Journal
 from dnas.search import Epoch, FamilyResult, SeedsResult, __main__, finish, init, prepare, resume, run, step
 from dnas.search.family import begin, rows_of
@@ -183,6 +183,7 @@ def test_weights_stay_as_they_are_and_no_gradient_of_them_is_computed() -> None:
         ),
         ({"data": None}, ConfigError, "was given its data as an object in Python; give it to dnas.search.run as data=..."),
         ({"target_ms": 100.0}, ConfigError, "--target-ms 100 is out of reach"),
+        ({"lut": "./none.json"}, LatencyError, "^(?!.*go there first).*none.json"),
     ],
 )
 def test_what_does_not_fit_the_weights_is_refused_by_name(

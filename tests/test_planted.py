@@ -19,7 +19,7 @@ def test_all_networks_within_the_target_are_known() -> None:
     found = planted.within(space, lut)
     assert len(found) == dnas.derive.banded(space, lut, 0.0, planted.TARGET_MS).count
     assert 0 < sum(ms >= 0.9 * planted.TARGET_MS for ms in found.values()) < len(found)
-    assert {planted.code(g) for g in found} == set(json.loads(planted.RESULT.read_text())["truth"])
+    assert {planted.code_of(g) for g in found} == set(json.loads(planted.RESULT.read_text())["truth"])
 
 
 def test_the_comparison_by_hand() -> None:

@@ -91,12 +91,7 @@ def hardware(config: StudyConfig) -> dict[str, Any]:
     from dnas.plot.ranking import info
     from dnas.space import load_space
 
-    space, rng = (
-        load_space(
-            "fbnet_cifar",
-        ),
-        np.random.default_rng(0),
-    )
+    space, rng = load_space("fbnet_cifar"), np.random.default_rng(0)
     names = ("pixel3_fbnet_cifar", "raspi4_fbnet_cifar")
     genotypes = [space.sample(rng) for _ in range(1000)]
     terms = [price(space.at(num_classes=100), LatencyTable.load(n), None) for n in names]

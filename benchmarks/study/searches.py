@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.oracle.stages import code_of
 from benchmarks.rows import Rows
 from dnas import derive
 from dnas.config import SearchConfig
@@ -142,7 +143,3 @@ def compiled(setup: Setup) -> float:
         finish(short, Journal(None), Console(False))
         spent.append(time.process_time() - begun)
     return round(spent[0] - spent[1], 2)
-
-
-def code_of(genotype: Sequence[int]) -> str:
-    return "".join(map(str, genotype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,15 @@ def run(
         if options.get(name) is not None:
             options[name] = os.fspath(options[name])
     config = SearchConfig(**{**options, **names, **_targets(target_ms), "out": folder})
+    given = {*options, *names, *_targets(target_ms), *(["out"] if folder else [])} - {"from_supernet"}
     if config.from_supernet:
-        given = {*options, *names, *_targets(target_ms), *(["out"] if folder else [])} - {"from_supernet"}
         config = supernets.as_before(config, given, {k for k in names if not isinstance(objects[k], str | os.PathLike)})
     elif space is None:
         raise ConfigError("space is missing; expected one, or its name, such as 'fbnet_mini'")
     if config.distributed:
         start()
     console = Console(progress and is_first())
-    with begun_in(f"--from-supernet {config.from_supernet}", _paths(config) if config.from_supernet else ()):
+    with begun_in(f"--from-supernet {config.from_supernet}", _paths(config, given) if config.from_supernet else ()):
         setup = dataclasses.replace(_load(config, objects), on_epoch=on_epoch)
     name = f"{setup.space.name}-{setup.dataset.name.split(':')[0]}-s{setup.config.seed}"
     kept = notebook.running() if out is None else bool(out)
@@ -153,10 +153,13 @@ def _journal(where: Path, setup: Setup, console: Console) -> Journal:
     return journal
 
 
-def _paths(config: SearchConfig) -> tuple[str | None, ...]:
-    """Names of inputs, of which some are paths."""
-    tables = (text.partition("=")[0] for text in config.also)
-    return config.space.partition(":")[0], config.lut, config.data.partition(":")[2], config.data_dir, *tables
+def _paths(config: SearchConfig, given: Iterable[str] = ()) -> list[str | None]:
+    """Names of inputs, of which some are paths, of the options that the run had and that are not ``given`` now."""
+    names: dict[str, list[str | None]] = {
+        "space": [config.space.partition(":")[0]], "lut": [config.lut], "data": [config.data.partition(":")[2]],
+        "data_dir": [config.data_dir], "also": [text.partition("=")[0] for text in config.also],
+    }  # fmt: skip
+    return [name for option, found in names.items() if option not in given for name in found]
 
 
 def _targets(target_ms: Any) -> dict[str, Any]:
