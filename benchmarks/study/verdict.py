@@ -169,7 +169,7 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each_cpu_s: float, e
         "regret": {n: summary(v) for n, v in every.items()},
         "against_default": compare(every.get(DEFAULT, {}), others),
         "anytime": anytime(rows, judges, each_cpu_s, compile_s),
-        "gap": {c: _gap([r for r in rows if r["case"] == c]) for c in of_case},
+        "gap": {c: gap([r for r in rows if r["case"] == c]) for c in of_case},
         "searches": [{k: v for k, v in r.items() if k != "path"} for r in searches],
     }  # fmt: skip
 
@@ -199,7 +199,7 @@ def anytime(rows: Sequence[Row], judges: dict[float, Judge], each_cpu_s: float, 
     return found
 
 
-def _gap(rows: Sequence[Row]) -> dict[str, float] | None:
+def gap(rows: Sequence[Row]) -> dict[str, float] | None:
     """Mixture's accuracy on unseen images less that of the network it became, in percentage points: mean and n."""
     gaps = [100 * (r["mixture"] - r["inherited"]) for r in rows if r["mixture"] is not None]
     sd = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0

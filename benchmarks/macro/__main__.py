@@ -1,0 +1,142 @@
+"""Searches on CIFAR-10 in NAS-Bench-Macro's space, and what they found by its 6,561 trained networks.
+
+    python -m benchmarks.macro search --data npz:cifar10_train.npz   a row for each target: macro_searches.jsonl; resumable
+    python -m benchmarks.macro rank --data npz:cifar10_train.npz     networks with the supernets' weights: macro_ranking.jsonl
+    python -m benchmarks.macro verdict                               macro_verdict.json, docs/study_macro*.png; no images
+
+Results are written to benchmarks/results/. ``tfds:cifar10`` is another source of the images. Searches take about 20 CPU minutes
+a seed, ranking some more; both can be stopped at any time, and go on where they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from dnas import process
+from dnas.cli import command
+from dnas.files import dump_json, write_text
+
+RESULTS = Path(__file__).parents[1] / "results"
+DOCS = Path(__file__).parents[2] / "docs"
+SEARCHES, RANKING = RESULTS / "macro_searches.jsonl", RESULTS / "macro_ranking.jsonl"
+VERDICT = RESULTS / "macro_verdict.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class MacroConfig:
+    """Search on CIFAR-10, measure the supernets' ranking, or judge both by NAS-Bench-Macro."""
+
+    part: Positional[Literal["search", "rank", "verdict"]]
+    """What to do. No unit."""
+    data: str = "tfds:cifar10"
+    """CIFAR-10, as a data set of dnas. No unit."""
+    cases: tuple[str, ...] = ("gumbel", "single-path")
+    """Of search and rank: methods and ablations by name. No unit."""
+    seeds: int = 3
+    """Of search and rank: seeds from 0 on. No unit."""
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Of search: where targets lie between the fastest (0) and the slowest (1) network. No unit."""
+    lut: str = "samsung_s8"
+    """The latency table of the targets."""
+    runs: str = "runs/macro"
+    """Folder for the weights of the supernets. No unit."""
+
+
+def images(config: MacroConfig) -> tuple[Any, dict[str, Any]]:
+    """The images that searches use, and what rows are made with."""
+    from benchmarks.macro.searches import Recipe, first_images
+    from dnas.data import load
+    from dnas.latency import LatencyTable
+    from dnas.space import load_space
+
+    recipe, table = Recipe(), LatencyTable.load(config.lut)
+    data = load(config.data)
+    about = {
+        "space_sha256": load_space("nas_bench_macro").fingerprint, "data": data.name, "data_sha256": data.fingerprint,
+        "table": table.name, "table_sha256": table.sha256, "recipe": recipe._asdict(),
+    }  # fmt: skip
+    return first_images(data, recipe), about
+
+
+def checked(config: MacroConfig) -> None:
+    from benchmarks.macro.searches import CASES
+    from dnas.errors import ConfigError, nearest
+
+    if wrong := [c for c in config.cases if c not in CASES]:
+        raise ConfigError(f"--cases {wrong[0]!r}{nearest(wrong[0], CASES)}")
+
+
+def search(config: MacroConfig) -> None:
+    """Do what is missing of the searches."""
+    from benchmarks.macro.searches import KEY, Recipe, run
+    from benchmarks.rows import Rows
+    from dnas.latency import LatencyTable
+
+    data, about = images(config)
+    rows, table = Rows(SEARCHES, KEY, about), LatencyTable.load(config.lut)
+    run(config.cases, config.shares, config.seeds, rows, table, data, Path(config.runs), Recipe())
+
+
+def rank(config: MacroConfig) -> None:
+    """Measure networks with the weights of the supernets in ``--runs``."""
+    from benchmarks.macro.ranking import KEY, measure_all, networks
+    from benchmarks.macro.searches import Recipe, targets_ms
+    from benchmarks.rows import Rows
+    from dnas.latency import LatencyTable
+    from dnas.oracle import load
+
+    data, about = images(config)
+    table, oracle = LatencyTable.load(config.lut), load("nas-bench-macro")
+    codes = networks(oracle, oracle.costs(table), 0.9 * targets_ms(config.shares, table)[0])
+    rows = Rows(RANKING, KEY, about)
+    measure_all(config.cases, config.seeds, codes, rows, table, data, Path(config.runs), Recipe(), config.shares)
+
+
+def verdict(config: MacroConfig) -> None:
+    """Write what the committed rows say, and the figures."""
+    from benchmarks.machine import machine
+    from benchmarks.macro import figures, ranking
+    from benchmarks.macro.searches import KEY
+    from benchmarks.macro.verdict import judged
+    from benchmarks.rows import Rows
+    from benchmarks.study.verdict import Judge
+    from dnas.errors import RunError
+    from dnas.latency import LatencyTable
+    from dnas.oracle import load
+
+    begun = time.process_time()
+    rows, oracle = Rows(SEARCHES, KEY), load("nas-bench-macro")
+    if not rows.rows:
+        raise RunError(f"{SEARCHES} has no searches; run: python -m benchmarks.macro search --data npz:FILE")
+    table = LatencyTable.load(rows.about["table"])
+    judges = {s: Judge.of(oracle, table, s) for s in sorted({r["share"] for r in rows.rows})}
+    body = judged(rows.rows, judges)
+    figures.verdict(body).savefig(DOCS / "study_macro.png", dpi=110)
+    if RANKING.exists():
+        found = ranking.rankings(Rows(RANKING, ranking.KEY).rows, oracle, table)
+        body["ranking"] = [ranking.said(r) for r in found]
+        figures.ranking(found).savefig(DOCS / "study_macro_ranking.png", dpi=110)
+    spent = round(time.process_time() - begun, 1)
+    about = {"command": "python -m benchmarks.macro verdict", "machine": machine(), "cpu_s": spent, "made_with": rows.about}
+    write_text(VERDICT, dump_json(about | body))
+
+
+PARTS = {"search": search, "rank": rank, "verdict": verdict}
+
+
+def main(config: MacroConfig) -> int:
+    """Do a part."""
+    process.set_up("benchmarks.macro")
+    checked(config)
+    PARTS[config.part](config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command("python -m benchmarks.macro", MacroConfig, main))

@@ -1,0 +1,86 @@
+"""Figures of the searches on CIFAR-10."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.macro.ranking import Ranking
+from benchmarks.macro.verdict import TRAINING_IMAGES, TRIES
+from dnas.plot.style import colour, legend, marker, new_figure, tidy
+
+
+def verdict(body: dict[str, Any]) -> Any:
+    """Left: regret against training images, searches after each epoch beside random search. Right: regret by target."""
+    figure = new_figure(11, 4)
+    axes: Any = figure.subplots(1, 2, width_ratios=[1.1, 1])
+    cases = list(body["regret"])
+    for place, name in enumerate(cases):
+        if path := body["anytime"].get(name):
+            each = np.array(path["regret"])
+            axes[0].plot(path["images"], each.T, "-", color=colour(place), linewidth=0.6, alpha=0.5)
+            axes[0].plot(path["images"], each.mean(0), "-" + marker(place), color=colour(place), markersize=4,
+                         label=f"{name}: epochs")  # fmt: skip
+        if end := body["regret"][name].get("all"):
+            axes[0].plot(body["cost"][name]["images"], end["mean"], marker(place), color=colour(place), markersize=10,
+                         markerfacecolor="none", label=f"{name}: its choice")  # fmt: skip
+    for index, way in enumerate(("random search", "evolution")):
+        tries = [t for t in TRIES if f"{way}, {t}" in body["baselines"]]
+        every = [body["baselines"][f"{way}, {t}"]["all"] for t in tries]
+        axes[0].plot([t * TRAINING_IMAGES for t in tries], every, "--" + marker(len(cases) + index), markersize=4,
+                     color=colour(len(cases) + index), label=f"{way}: {tries[0]} to {tries[-1]} trainings")  # fmt: skip
+    axes[0].set_xscale("log")
+    axes[0].set_ylim(bottom=0)
+    tidy(axes[0], "what would be found if stopped here", "training images", "regret, points; mean over targets")
+    legend(axes[0], fontsize=7)
+    shares = [str(t["share"]) for t in body["targets"]]
+    rows = {c: body["regret"][c]["by_target"] for c in cases}
+    for name, found in body["baselines"].items():
+        if name != "best uniform op":  # far off, and it would squeeze all others
+            rows[name] = {s: {"mean": v} for s, v in found["by_target"].items()}
+    names = list(rows)[::-1]
+    for place, name in enumerate(names):
+        for index, share in enumerate(shares):
+            at = place + 0.22 * (1 - index)
+            found = [r["regret"] for r in body["searches"] if r["case"] == name and str(r["share"]) == share]
+            axes[1].plot(found, [at] * len(found), marker(index), color=colour(index), markersize=3, alpha=0.6)
+            if share in rows[name]:
+                label = f"{body['targets'][index]['target_ms']:.2f} ms" if place == 0 else None
+                mean = rows[name][share]["mean"]
+                axes[1].plot(mean, at, "|", color=colour(index), markersize=10, markeredgewidth=2, label=label)
+    axes[1].axvline(0, color="0.4", linewidth=0.6)
+    axes[1].set_yticks(range(len(names)), names)
+    tidy(axes[1], "by target: seeds, and their mean (bar)", "regret, points")
+    legend(axes[1])
+    return figure
+
+
+def ranking(found: list[Ranking]) -> Any:
+    """Left: networks, by the first supernet of each case. Right: tau-b in bands of every supernet and MACs, and its ceiling."""
+    figure = new_figure(11, 4)
+    axes: Any = figure.subplots(1, 2, width_ratios=[1.1, 1])
+    names = list(dict.fromkeys(r.case for r in found))
+    for place, name in enumerate(n for n in names if n != "MACs"):
+        one = next(r for r in found if r.case == name)
+        info = one.by_accuracy
+        axes[0].plot(info.truth, 100 * info.proxy / one.images, marker(place), markersize=4, alpha=0.6, markeredgewidth=0,
+                     color=colour(place), label=f"{name}, seed {one.seed}: tau-b {info.global_tau:.2f}")  # fmt: skip
+    tidy(axes[0], "all networks", "trained alone, %", "with the supernet's weights, %")
+    legend(axes[0], fontsize=7)
+    for place, name in enumerate(names):
+        own = [r for r in found if r.case == name]
+        for which, at in (("by_accuracy", place), ("by_loss", place + 0.25)):
+            taus = [getattr(r, which).tau for r in own if getattr(r, which)]
+            if taus:
+                face = colour(place) if which == "by_accuracy" else "none"
+                axes[1].plot([at] * len(taus), taus, marker(place), color=colour(place), markersize=6, markerfacecolor=face)
+                axes[1].plot([at - 0.1, at + 0.1], [np.mean(taus)] * 2, color="black", linewidth=1.5)
+    ceiling = np.mean([r.by_accuracy.ceiling for r in found])
+    axes[1].axhline(ceiling, color="0.4", linestyle="--", linewidth=1, label=f"between trainings of the truth: {ceiling:.2f}")
+    axes[1].axhline(0, color="0.4", linewidth=0.6)
+    axes[1].set_xticks(range(len(names)), names)
+    axes[1].set_ylim(-0.2, 1)
+    tidy(axes[1], "in bands of 10 % (full: by accuracy, open: by loss)", "", "tau-b")
+    legend(axes[1], loc="upper right")
+    return figure

@@ -1,0 +1,97 @@
+"""How well supernets rank: accuracy with inherited weights, BN recalibrated, of networks in bands of 10 % of latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.macro.searches import CASES, Recipe, folder_of, setup_of
+from benchmarks.rows import Rows
+from dnas.data import Dataset
+from dnas.errors import ConfigError
+from dnas.latency import LatencyTable
+from dnas.oracle import Oracle
+from dnas.plot.ranking import RankingInfo, info
+
+KEY = ("case", "seed", "code")
+BANDS, EACH, WIDTH = 10, 15, 1.1  # bands of latency, networks in each, and how wide each is
+LEAST = 5  # networks of a case and seed without which no tau is said
+
+
+def networks(oracle: Oracle, costs: np.ndarray, low: float) -> list[str]:
+    """``EACH`` different networks of each of ``BANDS`` bands from ``low`` ms upwards, band by band in turn."""
+    rng, place = np.random.default_rng(0), {c: i for i, c in enumerate(oracle.codes)}
+    every = np.array([place[c] for c in oracle.networks])
+    band = np.floor(np.log(costs[every] / low) / np.log(WIDTH))
+    drawn = [rng.permutation(every[band == b])[:EACH] for b in range(BANDS)]
+    return [oracle.codes[d[i]] for i in range(EACH) for d in drawn if i < len(d)]
+
+
+def measure_all(
+    cases: Sequence[str], seeds: int, codes: Sequence[str], rows: Rows, table: LatencyTable, data: Dataset, runs: Path,
+    recipe: Recipe, shares: Sequence[float],
+) -> None:  # fmt: skip
+    """A row for each of ``codes`` that ``rows`` lacks, for every supernet in ``runs``."""
+    from dnas.search import init
+    from dnas.search.phase import measure
+    from dnas.search.supernets import read
+
+    for name in cases:
+        for seed in range(seeds):
+            missing = [c for c in codes if (name, seed, c) not in rows.done]
+            if not missing:
+                continue
+            setup = setup_of(CASES[name], shares, seed, table, data, recipe).members[0]
+            (params, stats), _ = read(str(folder_of(runs, name, seed)), setup.space)
+            state = init(setup)._replace(params=params, stats=stats)
+            for code in missing:
+                found = measure(setup, state, tuple(map(int, code)))
+                rows.add({"case": name, "seed": seed, "code": code, "hits": found.hits, "n": found.n, "loss": found.loss})
+            print(name, seed, f"{len(missing)} networks", flush=True)
+
+
+class Ranking(NamedTuple):
+    """Of one proxy: by accuracy on so many ``images``, and, of supernets, by loss."""
+
+    case: str
+    seed: int | None
+    networks: int
+    images: int | None
+    by_accuracy: RankingInfo
+    by_loss: RankingInfo | None
+
+
+def rankings(rows: Sequence[dict[str, Any]], oracle: Oracle, table: LatencyTable) -> list[Ranking]:
+    """Of each supernet, and of MACs on the same networks. Errors: ConfigError where too few are measured."""
+    costs, macs, found = oracle.costs(table), oracle.costs("macs"), []
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["case"], row["seed"]), []).append(row)
+    if not groups:
+        raise ConfigError("no networks are measured with a supernet's weights; run: python -m benchmarks.macro rank")
+    for (case, seed), own in groups.items():
+        at = np.array([oracle._index(r["code"]) for r in own])
+
+        def judged(proxy: Any, at: np.ndarray = at) -> RankingInfo:
+            return info(proxy, oracle.runs[at], costs[at], WIDTH, LEAST)
+
+        proxies = (judged([r["hits"] for r in own]), judged([-r["loss"] for r in own]))
+        found.append(Ranking(case, seed, len(own), own[0]["n"], *proxies))
+    largest = max(groups.values(), key=len)
+    at = np.array([oracle._index(r["code"]) for r in largest])
+    by_macs = info(macs[at].tolist(), oracle.runs[at], costs[at].tolist(), WIDTH, LEAST)
+    found.append(Ranking("MACs", None, len(at), None, by_macs, None))
+    return found
+
+
+def said(found: Ranking) -> dict[str, Any]:
+    """For a result file."""
+    acc, loss = found.by_accuracy, found.by_loss
+    return {
+        "case": found.case, "seed": found.seed, "networks": found.networks, "images": found.images, "bands": len(acc.bands),
+        "tau": acc.tau, "tau_by_loss": loss and loss.tau, "ceiling": acc.ceiling, "global_tau": acc.global_tau,
+        "global_tau_by_loss": loss and loss.global_tau,
+    }  # fmt: skip

@@ -1,0 +1,135 @@
+"""What the searches of ``searches.py`` found, by NAS-Bench-Macro: regret, rank, and how many trainings a search is worth.
+
+One training of the benchmark is 50 epochs of 50,000 images; a search here sees a few per cent of that, so at equal training
+images random search has none, and draws one network of its band. Random search and evolution are also given 1 to 32 trainings.
+These choose by a network's first training; everything is scored by the other two (``benchmarks.study.verdict.Judge``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.study import controls
+from benchmarks.study.inference import holm, paired
+from benchmarks.study.verdict import DEFAULT, Judge, Row, by_seed, gap, regrets, summary
+from dnas.oracle import Oracle
+
+TRAINING_IMAGES = 50 * 50_000
+TRIES = (1, 4, 8, 16, 32)  # trainings
+DRAWS = 100  # seeds of what costs nothing here
+
+
+def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) -> dict[str, Any]:
+    """All tables, over the targets of ``judges``; cases that lack a target are left out of what is a mean over all."""
+    shares = sorted(judges)
+    found = regrets(rows, judges)
+    base = baselines(judges, draws)
+    means = {n: {s: float(np.mean(v)) for s, v in per.items()} for n, per in base.items()}
+    of_case = {c: v for c, each in found.items() if (v := by_seed(each, shares))}
+    every = {n: float(np.mean([per[s] for s in shares])) for n, per in means.items()}
+    return {
+        "targets": [
+            {"share": s, "target_ms": j.problem.target_ms, "best": j.best, "best_naive": j.naive,
+             "networks": len(distinct(j))} for s, j in judges.items()
+        ],
+        "regret": {
+            c: {"by_target": by_target(v), **({"all": summary(of_case[c])} if c in of_case else {})} for c, v in found.items()
+        },
+        "baselines": {
+            n: {"all": every[n], "by_target": {str(s): means[n][s] for s in shares},
+                "low": float(np.mean([np.quantile(per[s], 0.1) for s in shares])),
+                "high": float(np.mean([np.quantile(per[s], 0.9) for s in shares])), "n": len(per[shares[0]])}
+            for n, per in base.items()
+        },
+        "default_against": against(of_case.get(DEFAULT, {}), of_case, every),
+        "worth": {c: worth(v, every) for c, v in of_case.items()},
+        "cost": {c: cost([r for r in rows if r["case"] == c]) for c in found},
+        "gap": {c: gap([r for r in rows if r["case"] == c]) for c in found},
+        "anytime": {c: path for c in found if (path := anytime([r for r in rows if r["case"] == c], judges))},
+        "searches": [
+            {**{k: r[k] for k in ("case", "share", "seed", "code", "argmax", "ms", "inherited", "mixture", "entropy")},
+             "regret": judges[r["share"]].regret(r["code"]), "rank": judges[r["share"]].rank(r["code"]),
+             "argmax_within": judges[r["share"]].within(r["argmax"])} for r in rows
+        ],
+    }  # fmt: skip
+
+
+def distinct(judge: Judge) -> set[str]:
+    """The different networks within the target."""
+    problem = judge.problem
+    return {problem.oracle.canonical(problem.oracle.codes[i]) for i in np.flatnonzero(problem.costs <= problem.target_ms)}
+
+
+def by_target(values: dict[tuple[float, int], float]) -> dict[str, dict[str, Any]]:
+    """Mean over seeds, its interval and their number, by share."""
+    return {str(h): summary({s: v for (at, s), v in values.items() if at == h}) for h in sorted({at for at, _ in values})}
+
+
+def baselines(judges: dict[float, Judge], draws: int) -> dict[str, dict[float, list[float]]]:
+    """Regrets of what needs no supernet, by name and target: one for each of ``draws`` seeds, or one in all."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for share, judge in judges.items():
+        problem = judge.problem
+        scored = problem._replace(oracle=Oracle(problem.oracle.name, problem.oracle.space, problem.oracle.runs[:, 1:]))
+        above = judge.best - scored.best  # the controls' regret is against the best of means, which is inflated
+        of_controls: dict[str, Callable[[], Sequence[float]]] = {
+            "most MACs": lambda p=scored: [controls.most_macs(p)], "best uniform op": lambda p=scored: [controls.uniform_op(p)],
+            "random theta": lambda p=scored: controls.random_theta(p, draws).tolist(),
+        }  # fmt: skip
+        for name, make in of_controls.items():
+            found.setdefault(name, {})[share] = [r + above for r in make()]
+        random = [[judge.regret(c) for c in judge.by_training("random search", max(TRIES), s)] for s in range(draws)]
+        for tries in TRIES:
+            found.setdefault(f"random search, {tries}", {})[share] = [r[min(tries, len(r)) - 1] for r in random]
+        for tries in TRIES[1:]:  # whose population depends on how many there are
+            each = [judge.regret(judge.by_training("evolution", tries, s)[-1]) for s in range(draws)]
+            found.setdefault(f"evolution, {tries}", {})[share] = each
+    return found
+
+
+def against(default: dict[int, float], cases: dict[str, dict[int, float]], every: dict[str, float]) -> dict[str, Any]:
+    """The default's regret less that of the other cases (paired by seed) and of the baselines (whose mean is known, so that
+    the seeds of the search are all the chance there is); p adjusted for their number."""
+    others = {c: v for c, v in cases.items() if c != DEFAULT} | {n: dict.fromkeys(default, m) for n, m in every.items()}
+    found = {}
+    for name, other in others.items():
+        both = sorted(set(default) & set(other))
+        if len(both) >= 2:
+            found[name] = paired([default[s] for s in both], [other[s] for s in both])
+    adjusted = holm({n: d.p for n, d in found.items()})
+    return {n: {**d._asdict(), "p_holm": adjusted[n]} for n, d in found.items()}
+
+
+def worth(values: dict[int, float], every: dict[str, float]) -> str:
+    """Between which numbers of trainings random search has the mean regret of ``values``."""
+    mean = float(np.mean(list(values.values())))
+    better = [t for t in TRIES if every[f"random search, {t}"] <= mean]
+    if not better:
+        return f"more than {TRIES[-1]}"
+    place = TRIES.index(better[0])
+    return f"{TRIES[place - 1]} to {better[0]}" if place else "at most 1"
+
+
+def cost(rows: Sequence[Row]) -> dict[str, Any]:
+    """Of one search alone (its own architecture steps, and all weight steps), and as a share of one training of the truth."""
+    mean = {k: float(np.mean([r[k] for r in rows])) for k in ("images", "networks", "cpu_s", "shared_cpu_s")}
+    return {
+        "images": mean["images"], "of_a_training": mean["images"] / TRAINING_IMAGES, "networks_compared": mean["networks"],
+        "cpu_s_all_targets": mean["cpu_s"], "cpu_s_supernet": mean["shared_cpu_s"],
+    }  # fmt: skip
+
+
+def anytime(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
+    """Training images after each epoch, and regret of what would be derived there: mean over targets, for each seed."""
+    own = [r for r in rows if r["path"]]
+    seeds = [s for s in sorted({r["seed"] for r in own}) if {r["share"] for r in own if r["seed"] == s} == set(judges)]
+    if not seeds:
+        return {}
+    each = [
+        np.mean([[judges[r["share"]].regret(c) for _, c in r["path"]] for r in own if r["seed"] == s], axis=0).tolist()
+        for s in seeds
+    ]
+    return {"images": [n for n, _ in own[0]["path"]], "regret": each}

@@ -1,0 +1,104 @@
+"""benchmarks.macro: a proxy's searches are priced as the full network; regret and ranking of made-up searches."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from dnas.latency import LatencyTable
+from dnas.oracle import Oracle, load
+
+pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
+from benchmarks.macro import figures, ranking, searches, verdict
+from benchmarks.study.verdict import Judge
+
+SHARES = (0.25, 0.75)
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    return load("nas-bench-macro")
+
+
+@pytest.fixture(scope="module")
+def judges(oracle: Oracle) -> dict[float, Judge]:
+    return {s: Judge.of(oracle, LatencyTable.load("samsung_s8"), s) for s in SHARES}
+
+
+def test_a_proxy_is_priced_as_the_full_network(oracle: Oracle) -> None:
+    from dnas.data import Dataset
+
+    rng, table = np.random.default_rng(0), LatencyTable.load("samsung_s8")
+    data = Dataset.from_arrays(rng.integers(0, 256, (60, 16, 16, 3), np.uint8), np.arange(60) % 3)
+    recipe = searches.Recipe(images=40, px=8, width=0.125, batch=4)
+    one = searches.setup_of(searches.CASES["gumbel"], SHARES, 0, table, searches.first_images(data, recipe), recipe)
+    costs = oracle.costs(table)
+    assert [m.config.target_ms for m in one.members] == pytest.approx(
+        [costs.min() + s * (costs.max() - costs.min()) for s in SHARES]
+    )
+    assert one.members[0].space.fix([2] * 8).macs < load("nas-bench-macro").costs("macs").max() / 50
+    for member, code in itertools.product(one.members, ("00000000", "21020112")):
+        (limit,) = member.limits(None)
+        price = limit.terms.at(member.space.assignment(tuple(map(int, code))))
+        classes = 7 * 1280 / 1e6  # ten classes cost more than three by next to nothing
+        assert price == pytest.approx(costs[oracle._index(code)], rel=0.01 + classes)
+    assert one.schedule.theta_steps == 2 * 2  # two targets, two batches of the architecture split each
+
+
+def made_up(judges: dict[float, Judge], case: str, seeds: int, place: int) -> list[dict]:
+    """Searches that find the network of rank ``place`` + seed, after worse ones."""
+    rows = []
+    for (share, judge), seed in itertools.product(judges.items(), range(seeds)):
+        inside = np.flatnonzero(judge.problem.costs <= judge.problem.target_ms)
+        code, worse = (judge.problem.oracle.codes[inside[np.argsort(-judge.score[inside])][at]] for at in (place + seed, -1))
+        rows.append({
+            "case": case, "share": share, "seed": seed, "code": code, "argmax": worse, "ms": 1.0, "inherited": 0.5,
+            "mixture": 0.52, "entropy": 0.1, "images": 100_000, "cpu_s": 500.0, "shared_cpu_s": 300.0, "networks": 32,
+            "path": [[50_000, worse], [100_000, code]],
+        })  # fmt: skip
+    return rows
+
+
+def test_a_verdict(judges: dict[float, Judge]) -> None:
+    rows = made_up(judges, "gumbel", 3, 0) + made_up(judges, "single-path", 3, 150)[:-1]  # a seed without its last target
+    body = verdict.judged(rows, judges, draws=4)
+    assert body["regret"]["gumbel"]["all"]["n"] == 3 and body["regret"]["single-path"]["all"]["n"] == 2
+    assert body["regret"]["single-path"]["by_target"]["0.25"]["n"] == 3
+    assert body["cost"]["gumbel"]["of_a_training"] == 0.04 and body["worth"]["gumbel"] == "more than 32"
+    assert body["gap"]["gumbel"]["mean"] == pytest.approx(2.0)
+    every = {n: b["all"] for n, b in body["baselines"].items()}
+    assert every["random search, 32"] < every["random search, 1"] < every["best uniform op"]
+    against = body["default_against"]["random search, 1"]
+    mean = body["regret"]["gumbel"]["all"]["mean"]
+    assert against["mean"] == pytest.approx(mean - every["random search, 1"]) and against["p"] == 0.25 <= against["p_holm"]
+    path = body["anytime"]["gumbel"]
+    assert path["images"] == [50_000, 100_000] and len(path["regret"]) == 3
+    assert np.mean([r[-1] for r in path["regret"]]) == pytest.approx(mean) and all(a > b for a, b in path["regret"])
+    assert verdict.worth({0: every["random search, 8"]}, every).endswith("to 8")
+    assert figures.verdict(body).axes
+
+
+def test_a_control_is_scored_as_a_search(judges: dict[float, Judge]) -> None:
+    judge = judges[0.75]
+    inside = np.flatnonzero(judge.problem.costs <= judge.problem.target_ms)
+    most = inside[judge.problem.oracle.costs("macs")[inside].argmax()]
+    found = verdict.baselines({0.75: judge}, 2)["most MACs"][0.75]
+    assert found == [pytest.approx(judge.regret(judge.problem.oracle.codes[most]))]
+
+
+def test_ranking(oracle: Oracle) -> None:
+    table, rng = LatencyTable.load("samsung_s8"), np.random.default_rng(0)
+    codes = ranking.networks(oracle, oracle.costs(table), 2.0)
+    assert len(codes) == len({oracle.canonical(c) for c in codes}) == ranking.BANDS * ranking.EACH
+    assert len(codes) == len(set(codes)) and codes == ranking.networks(oracle, oracle.costs(table), 2.0)
+    rows = [
+        {"case": case, "seed": 0, "code": c, "hits": int(100 * oracle.accuracy(c)), "n": 10_000, "loss": rng.normal()}
+        for case, c in itertools.product(("gumbel", "single-path"), codes)
+    ]
+    found = ranking.rankings(rows, oracle, table)
+    gumbel, _, macs = map(ranking.said, found)
+    assert gumbel["tau"] > 0.95 > gumbel["ceiling"] > 0.7 > abs(gumbel["tau_by_loss"]) + 0.4
+    assert macs["case"] == "MACs" and macs["tau"] < 0.3 < macs["global_tau"]
+    assert figures.ranking(found).axes
