@@ -56,14 +56,14 @@ def made_up(judges: dict[float, Judge], case: str, seeds: int, place: int) -> li
         rows.append({
             "case": case, "share": share, "seed": seed, "code": code, "argmax": worse, "ms": 1.0, "inherited": 0.5,
             "mixture": 0.52, "entropy": 0.1, "images": 100_000, "cpu_s": 500.0, "shared_cpu_s": 300.0, "networks": 32,
-            "path": [[50_000, worse], [100_000, code]],
+            "epochs": 6, "path": [[n, worse] for n in (10_000, 20_000, 50_000)] + [[100_000, code]],
         })  # fmt: skip
     return rows
 
 
 def test_a_verdict(judges: dict[float, Judge]) -> None:
     rows = made_up(judges, "gumbel", 3, 0) + made_up(judges, "single-path", 3, 150)[:-1]  # a seed without its last target
-    body = verdict.judged(rows, judges, draws=4)
+    body = verdict.judged(rows, judges, draws=2)
     assert body["regret"]["gumbel"]["all"]["n"] == 3 and body["regret"]["single-path"]["all"]["n"] == 2
     assert body["regret"]["single-path"]["by_target"]["0.25"]["n"] == 3
     assert body["cost"]["gumbel"]["of_a_training"] == 0.04 and body["worth"]["gumbel"] == "more than 32"
@@ -76,7 +76,10 @@ def test_a_verdict(judges: dict[float, Judge]) -> None:
     path = body["anytime"]["gumbel"]
     assert path["images"] == [50_000, 100_000] and len(path["regret"]) == 3
     assert np.mean([r[-1] for r in path["regret"]]) == pytest.approx(mean) and all(a > b for a, b in path["regret"])
+    assert verdict.known({0: 1.0}) == {"mean": 1.0, "low": None, "high": None, "n": 1}  # JSON has no infinity
     assert verdict.worth({0: every["random search, 8"]}, every).endswith("to 8")
+    lines = verdict.table(body).splitlines()
+    assert len({line.count("|") for line in lines}) == 1 and lines[2].startswith("| **gumbel** | ")
     assert figures.verdict(body).axes
 
 
@@ -88,7 +91,7 @@ def test_a_control_is_scored_as_a_search(judges: dict[float, Judge]) -> None:
     assert found == [pytest.approx(judge.regret(judge.problem.oracle.codes[most]))]
 
 
-def test_ranking(oracle: Oracle) -> None:
+def test_ranking(oracle: Oracle, judges: dict[float, Judge]) -> None:
     table, rng = LatencyTable.load("samsung_s8"), np.random.default_rng(0)
     codes = ranking.networks(oracle, oracle.costs(table), 2.0)
     assert len(codes) == len({oracle.canonical(c) for c in codes}) == ranking.BANDS * ranking.EACH
@@ -97,8 +100,12 @@ def test_ranking(oracle: Oracle) -> None:
         {"case": case, "seed": 0, "code": c, "hits": int(100 * oracle.accuracy(c)), "n": 10_000, "loss": rng.normal()}
         for case, c in itertools.product(("gumbel", "single-path"), codes)
     ]
-    found = ranking.rankings(rows, oracle, table)
+    found = ranking.rankings([*rows, {**rows[0], "seed": 1}], oracle, table)  # of seed 1 one network is measured
     gumbel, _, macs = map(ranking.said, found)
     assert gumbel["tau"] > 0.95 > gumbel["ceiling"] > 0.7 > abs(gumbel["tau_by_loss"]) + 0.4
+    assert gumbel["given_up"] == 0 < gumbel["given_up_at_random"]  # true accuracies are the proxy here
     assert macs["case"] == "MACs" and macs["tau"] < 0.3 < macs["global_tau"]
+    picked = ranking.choices(rows, judges)
+    assert [(p["case"], p["share"]) for p in picked] == list(itertools.product(("gumbel", "single-path"), SHARES))
+    assert all(p["networks"] >= ranking.EACH and p["by_accuracy"] < p["at_random"] for p in picked)
     assert figures.ranking(found).axes

@@ -103,7 +103,7 @@ def verdict(config: MacroConfig) -> None:
     from benchmarks.machine import machine
     from benchmarks.macro import figures, ranking
     from benchmarks.macro.searches import KEY
-    from benchmarks.macro.verdict import judged
+    from benchmarks.macro.verdict import judged, table
     from benchmarks.rows import Rows
     from benchmarks.study.verdict import Judge
     from dnas.errors import RunError
@@ -114,17 +114,20 @@ def verdict(config: MacroConfig) -> None:
     rows, oracle = Rows(SEARCHES, KEY), load("nas-bench-macro")
     if not rows.rows:
         raise RunError(f"{SEARCHES} has no searches; run: python -m benchmarks.macro search --data npz:FILE")
-    table = LatencyTable.load(rows.about["table"])
-    judges = {s: Judge.of(oracle, table, s) for s in sorted({r["share"] for r in rows.rows})}
+    lut = LatencyTable.load(rows.about["table"])
+    judges = {s: Judge.of(oracle, lut, s) for s in sorted({r["share"] for r in rows.rows})}
     body = judged(rows.rows, judges)
     figures.verdict(body).savefig(DOCS / "study_macro.png", dpi=110)
     if RANKING.exists():
-        found = ranking.rankings(Rows(RANKING, ranking.KEY).rows, oracle, table)
+        measured = Rows(RANKING, ranking.KEY).rows
+        found = ranking.rankings(measured, oracle, lut)
+        body["choices"] = ranking.choices(measured, judges)
         body["ranking"] = [ranking.said(r) for r in found]
         figures.ranking(found).savefig(DOCS / "study_macro_ranking.png", dpi=110)
     spent = round(time.process_time() - begun, 1)
     about = {"command": "python -m benchmarks.macro verdict", "machine": machine(), "cpu_s": spent, "made_with": rows.about}
     write_text(VERDICT, dump_json(about | body))
+    print(table(body))
 
 
 PARTS = {"search": search, "rank": rank, "verdict": verdict}

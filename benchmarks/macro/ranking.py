@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from benchmarks.macro.searches import CASES, Recipe, folder_of, setup_of
 from benchmarks.rows import Rows
+from benchmarks.study.verdict import Judge
 from dnas.data import Dataset
 from dnas.errors import ConfigError
 from dnas.latency import LatencyTable
@@ -17,7 +19,7 @@ from dnas.oracle import Oracle
 from dnas.plot.ranking import RankingInfo, info
 
 KEY = ("case", "seed", "code")
-BANDS, EACH, WIDTH = 10, 15, 1.1  # bands of latency, networks in each, and how wide each is
+BANDS, EACH, WIDTH = 10, 10, 1.1  # bands of latency, networks in each, and how wide each is
 LEAST = 5  # networks of a case and seed without which no tau is said
 
 
@@ -65,14 +67,17 @@ class Ranking(NamedTuple):
 
 
 def rankings(rows: Sequence[dict[str, Any]], oracle: Oracle, table: LatencyTable) -> list[Ranking]:
-    """Of each supernet, and of MACs on the same networks. Errors: ConfigError where too few are measured."""
+    """Of each supernet that has been measured wholly, and of MACs on the same networks. Errors: ConfigError for too few."""
     costs, macs, found = oracle.costs(table), oracle.costs("macs"), []
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["case"], row["seed"]), []).append(row)
     if not groups:
         raise ConfigError("no networks are measured with a supernet's weights; run: python -m benchmarks.macro rank")
-    for (case, seed), own in groups.items():
+    most = max(map(len, groups.values()))
+    for (case, seed), own in sorted(groups.items(), key=lambda g: (list(CASES).index(g[0][0]), g[0][1])):
+        if len(own) < most:  # it is still being measured
+            continue
         at = np.array([oracle._index(r["code"]) for r in own])
 
         def judged(proxy: Any, at: np.ndarray = at) -> RankingInfo:
@@ -87,11 +92,42 @@ def rankings(rows: Sequence[dict[str, Any]], oracle: Oracle, table: LatencyTable
     return found
 
 
+def choices(rows: Sequence[dict[str, Any]], judges: Mapping[float, Judge]) -> list[dict[str, Any]]:
+    """What each supernet would choose, without logits, of the measured networks in the last two bands below each target: by
+    accuracy and by loss, with the regret of both."""
+    found = []
+    groups = dict.fromkeys((r["case"], r["seed"]) for r in rows)
+    for (case, seed), (share, judge) in itertools.product(groups, judges.items()):
+        target, costs = judge.problem.target_ms, judge.problem.costs
+        own = [r for r in rows if (r["case"], r["seed"]) == (case, seed)]
+        inside = [r for r in own if target / WIDTH**2 <= costs[judge.problem.oracle._index(r["code"])] <= target]
+        if inside:
+            accurate = max(inside, key=lambda r: (r["hits"], -r["loss"]))["code"]
+            sure = min(inside, key=lambda r: r["loss"])["code"]
+            found.append({
+                "case": case, "seed": seed, "share": share, "networks": len(inside), "by_accuracy": judge.regret(accurate),
+                "by_loss": judge.regret(sure), "at_random": float(np.mean([judge.regret(r["code"]) for r in inside])),
+            })  # fmt: skip
+    return found
+
+
+def given_up(found: RankingInfo) -> float:
+    """Points by which the best network of a band is better than the one that the proxy likes most: mean over bands."""
+    gaps = [found.truth[b.members].max() - found.truth[b.members[found.proxy[b.members].argmax()]] for b in found.bands]
+    return float(np.mean(gaps))
+
+
+def at_random(found: RankingInfo) -> float:
+    """The same of a network drawn from each band."""
+    return float(np.mean([found.truth[b.members].max() - found.truth[b.members].mean() for b in found.bands]))
+
+
 def said(found: Ranking) -> dict[str, Any]:
     """For a result file."""
     acc, loss = found.by_accuracy, found.by_loss
     return {
         "case": found.case, "seed": found.seed, "networks": found.networks, "images": found.images, "bands": len(acc.bands),
         "tau": acc.tau, "tau_by_loss": loss and loss.tau, "ceiling": acc.ceiling, "global_tau": acc.global_tau,
-        "global_tau_by_loss": loss and loss.global_tau,
+        "global_tau_by_loss": loss and loss.global_tau, "given_up": given_up(acc),
+        "given_up_by_loss": loss and given_up(loss), "given_up_at_random": at_random(acc),
     }  # fmt: skip

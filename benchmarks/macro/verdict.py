@@ -7,14 +7,16 @@ These choose by a network's first training; everything is scored by the other tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.macro.searches import CASES
 from benchmarks.study import controls
 from benchmarks.study.inference import holm, paired
 from benchmarks.study.verdict import DEFAULT, Judge, Row, by_seed, gap, regrets, summary
+from dnas.config import SearchConfig, warm_up_epochs, with_recipe
 from dnas.oracle import Oracle
 
 TRAINING_IMAGES = 50 * 50_000
@@ -25,7 +27,8 @@ DRAWS = 100  # seeds of what costs nothing here
 def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) -> dict[str, Any]:
     """All tables, over the targets of ``judges``; cases that lack a target are left out of what is a mean over all."""
     shares = sorted(judges)
-    found = regrets(rows, judges)
+    every_case = regrets(rows, judges)
+    found = {c: every_case[c] for c in CASES if c in every_case}
     base = baselines(judges, draws)
     means = {n: {s: float(np.mean(v)) for s, v in per.items()} for n, per in base.items()}
     of_case = {c: v for c, each in found.items() if (v := by_seed(each, shares))}
@@ -36,7 +39,7 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) 
              "networks": len(distinct(j))} for s, j in judges.items()
         ],
         "regret": {
-            c: {"by_target": by_target(v), **({"all": summary(of_case[c])} if c in of_case else {})} for c, v in found.items()
+            c: {"by_target": by_target(v), **({"all": known(of_case[c])} if c in of_case else {})} for c, v in found.items()
         },
         "baselines": {
             n: {"all": every[n], "by_target": {str(s): means[n][s] for s in shares},
@@ -63,9 +66,14 @@ def distinct(judge: Judge) -> set[str]:
     return {problem.oracle.canonical(problem.oracle.codes[i]) for i in np.flatnonzero(problem.costs <= problem.target_ms)}
 
 
+def known(values: dict[int, float]) -> dict[str, Any]:
+    """Mean over seeds, its interval (None where one seed has none) and their number."""
+    return {k: v if np.isfinite(v) else None for k, v in summary(values).items()}
+
+
 def by_target(values: dict[tuple[float, int], float]) -> dict[str, dict[str, Any]]:
     """Mean over seeds, its interval and their number, by share."""
-    return {str(h): summary({s: v for (at, s), v in values.items() if at == h}) for h in sorted({at for at, _ in values})}
+    return {str(h): known({s: v for (at, s), v in values.items() if at == h}) for h in sorted({at for at, _ in values})}
 
 
 def baselines(judges: dict[float, Judge], draws: int) -> dict[str, dict[float, list[float]]]:
@@ -75,12 +83,12 @@ def baselines(judges: dict[float, Judge], draws: int) -> dict[str, dict[float, l
         problem = judge.problem
         scored = problem._replace(oracle=Oracle(problem.oracle.name, problem.oracle.space, problem.oracle.runs[:, 1:]))
         above = judge.best - scored.best  # the controls' regret is against the best of means, which is inflated
-        of_controls: dict[str, Callable[[], Sequence[float]]] = {
-            "most MACs": lambda p=scored: [controls.most_macs(p)], "best uniform op": lambda p=scored: [controls.uniform_op(p)],
-            "random theta": lambda p=scored: controls.random_theta(p, draws).tolist(),
+        of_controls = {
+            "most MACs": [controls.most_macs(scored)], "best uniform op": [controls.uniform_op(scored)],
+            "random theta": controls.random_theta(scored, draws).tolist(),
         }  # fmt: skip
-        for name, make in of_controls.items():
-            found.setdefault(name, {})[share] = [r + above for r in make()]
+        for name, each in of_controls.items():
+            found.setdefault(name, {})[share] = [r + above for r in each]
         random = [[judge.regret(c) for c in judge.by_training("random search", max(TRIES), s)] for s in range(draws)]
         for tries in TRIES:
             found.setdefault(f"random search, {tries}", {})[share] = [r[min(tries, len(r)) - 1] for r in random]
@@ -122,14 +130,40 @@ def cost(rows: Sequence[Row]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def warm_up(case: str, epochs: int) -> int:
+    """Epochs after which equal logits choose nothing yet."""
+    config = SearchConfig(lut="samsung_s8", target_ms=1.0, epochs=epochs, **CASES[case].options)
+    return warm_up_epochs(with_recipe(config))
+
+
 def anytime(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
-    """Training images after each epoch, and regret of what would be derived there: mean over targets, for each seed."""
+    """Training images after each epoch with architecture steps, and regret of what would be derived there by the logits alone:
+    mean over targets, for each seed that has them all."""
     own = [r for r in rows if r["path"]]
     seeds = [s for s in sorted({r["seed"] for r in own}) if {r["share"] for r in own if r["seed"] == s} == set(judges)]
     if not seeds:
         return {}
+    first = warm_up(own[0]["case"], own[0]["epochs"])
     each = [
-        np.mean([[judges[r["share"]].regret(c) for _, c in r["path"]] for r in own if r["seed"] == s], axis=0).tolist()
+        np.mean([[judges[r["share"]].regret(c) for _, c in r["path"][first:]] for r in own if r["seed"] == s], axis=0).tolist()
         for s in seeds
     ]
-    return {"images": [n for n, _ in own[0]["path"]], "regret": each}
+    return {"images": [n for n, _ in own[0]["path"][first:]], "regret": each}
+
+
+def table(body: dict[str, Any]) -> str:
+    """The regrets as a Markdown table: of searches each seed's, in brackets; the last column is the mean over targets."""
+    heads = [f"{t['target_ms']:.2f} ms, best {t['best']:.2f} %" for t in body["targets"]]
+    lines = ["| regret in points | " + " | ".join(heads) + " | mean |", "| --- " * (len(heads) + 2) + "|"]
+    shares = [str(t["share"]) for t in body["targets"]]
+    for case, found in body["regret"].items():
+        cells = []
+        for share in shares:
+            each = [f"{r['regret']:.2f}" for r in body["searches"] if r["case"] == case and str(r["share"]) == share]
+            cells.append(f"{found['by_target'][share]['mean']:.2f} ({', '.join(each)})" if each else "")
+        lines.append(
+            f"| **{case}** | " + " | ".join(cells) + (f" | {found['all']['mean']:.2f} |" if "all" in found else " | |")
+        )
+    for name, found in body["baselines"].items():
+        lines.append(f"| {name} | " + " | ".join(f"{found['by_target'][s]:.2f}" for s in shares) + f" | {found['all']:.2f} |")
+    return "\n".join(lines)
