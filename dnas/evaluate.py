@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from dnas import supernet
+from dnas.ahead import Program
 from dnas.devices import settle
 from dnas.gates import Gates
 
@@ -66,26 +66,32 @@ def recalibrate(
     ``feed``: unaugmented batches of the weight split; where it has fewer images, about as many as it has.
     """
     for index in range(-(-min(images, len(feed.split)) // feed.batch_size)):
-        x, y = feed.batch(index)
-        # momentum i / (i + 1) makes the running statistics the mean of all batches so far
-        stats, _ = _forward(
-            net, params, stats, gates, x, y, jnp.ones(y.shape), jnp.bool_(True), jnp.float32(index / (index + 1))
-        )
+        stats, _ = _program(net, params, stats, gates, *_calibration(feed, index))
         settle(stats)
     return stats
+
+
+def _calibration(feed: Feed, index: int) -> tuple[Any, ...]:
+    """Images, labels, mask, whether to train, and momentum: i / (i + 1) makes the statistics the mean of all batches so far."""
+    x, y = feed.batch(index)
+    return x, y, jnp.ones(y.shape), jnp.bool_(True), jnp.float32(index / (index + 1))
+
+
+def ahead(net: supernet.Net, params: Any, stats: Any, feed: Feed, gates: Gates | None = None) -> None:
+    """Begin to compile what ``recalibrate`` and ``accuracy`` run, in a thread."""
+    _program.ahead(net, params, stats, gates, *_calibration(feed, 0))
 
 
 def accuracy(net: supernet.Net, params: Any, stats: Any, feed: Feed, gates: Gates | None = None) -> Accuracy:
     """Accuracy with running statistics over all images of ``feed``."""
     still, totals = (jnp.bool_(False), jnp.float32(0)), []
     for batch in feed.evaluation():
-        totals.append(_forward(net, params, stats, gates, *batch, *still)[1])
+        totals.append(_program(net, params, stats, gates, *batch, *still)[1])
         settle(totals[-1])
     hits, loss, n = (float(v) for v in jnp.stack(totals).sum(0))
     return Accuracy(round(hits), round(n), loss / n)
 
 
-@partial(jax.jit, static_argnums=0)
 def _forward(
     net: supernet.Net, params: Any, stats: Any, gates: Gates | None, x: Any, y: Any, mask: Any, train: Any, momentum: Any
 ) -> tuple[Any, jax.Array]:
@@ -94,3 +100,6 @@ def _forward(
     logits = logits.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
     return stats, jnp.stack([((logits.argmax(-1) == y) * mask).sum(), (loss * mask).sum(), mask.sum()])
+
+
+_program = Program(_forward, static_argnums=0)

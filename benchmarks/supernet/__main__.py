@@ -4,7 +4,7 @@
     python -m benchmarks.supernet soft paths         some of them (see WORKLOADS)
 
 Sides of one workload take turns, a step each, so that a busy machine slows all of them; medians over the turns, with the
-interquartile range. All processes have the settings of dnas' commands (malloc keeps its memory, in huge pages). ``peak`` is a
+interquartile range. All processes have the settings of dnas' commands (malloc, and on a CPU XLA's). ``peak`` is a
 process's largest resident size after the compilation, ``temp`` what XLA reserves for one step beside parameters. Results
 are written to benchmarks/results/supernet-PLATFORM.json after every workload; one that is there is not run again.
 PyTorch is needed for its side only: pip install torch.
@@ -29,10 +29,11 @@ from typing import Any
 
 from benchmarks.machine import machine
 from benchmarks.supernet.case import Case
-from dnas.process import MALLOC
+from dnas.process import MALLOC, compiler_flags
 
 RESULTS = Path(__file__).parents[1] / "results"
-SETTINGS = {"GLIBC_TUNABLES": MALLOC}
+PLATFORM = "gpu" if Path("/dev/nvidia0").exists() else "cpu"
+SETTINGS = {"GLIBC_TUNABLES": MALLOC} | ({"XLA_FLAGS": compiler_flags("")} if PLATFORM == "cpu" else {})
 SOFT, SAMPLED, FIXED = Case(), Case(mode="sampled", batch=128), Case(mode="fixed", batch=128)
 TORCH = dataclasses.replace(SOFT, side="torch")
 
@@ -159,8 +160,7 @@ def main() -> None:
             "PyTorch is not installed; expected it for the workloads that compare with it: pip install torch", file=sys.stderr
         )
         raise SystemExit(2)
-    platform = "gpu" if Path("/dev/nvidia0").exists() else "cpu"
-    path = RESULTS / f"supernet-{platform}.json"
+    path = RESULTS / f"supernet-{PLATFORM}.json"
     body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
     torch = next((d.version for d in metadata.distributions() if d.metadata["Name"] == "torch"), None)
     body["machine"] = machine() | {"torch": torch, "settings": SETTINGS}

@@ -80,9 +80,9 @@ class _Search:
         p, s = self.setup.programs, self.state
         given = (s.params, s.stats, s.logits, s.key, s.step, jnp.float32(1), *batch)
         made: list[Any] = []
-        yield p.gradients, "weights", lambda: given
+        yield vars(p.gradients["weights"]), "jitted", lambda: given
         made.append(p.gradients["weights"](*given))
-        yield vars(p), "update_weights", lambda: (s, made[0])
+        yield vars(p.update_weights), "jitted", lambda: (s, made[0])
 
     def step(self, batch: Any) -> Any:
         self.state, info = engine.step(self.setup, self.state, batch, "weights", 1.0)

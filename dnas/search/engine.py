@@ -200,14 +200,23 @@ def step(setup: Setup, state: State, batch: Batch, kind: Kind, temperature: floa
     if kind not in ("weights", "theta"):
         raise ConfigError(f"unknown kind of step {kind!r}; expected 'weights' or 'theta'")
     batch, heat = split_batch(setup.mesh, batch), jnp.float32(temperature)
-    grads = programs.gradients["warm" if all_on else kind](
-        state.params, state.stats, state.logits, state.key, state.step, heat, *batch
-    )
+    grads = programs.gradients["warm" if all_on else kind](*arguments(state, batch, heat))
     accuracy = grads.hits / batch[1].shape[0]
     if kind == "weights":
         return programs.update_weights(state, grads), Info(grads.loss, accuracy)
     new, loss = programs.update_theta(state, grads, heat)
     return new, Info(loss, accuracy)
+
+
+def arguments(state: State, batch: Batch, temperature: jax.Array) -> tuple[Any, ...]:
+    """What the programs of gradients take."""
+    return state.params, state.stats, state.logits, state.key, state.step, temperature, *batch
+
+
+def ahead(setup: Setup, state: State, batch: Batch, kind: Kind, all_on: bool = False) -> None:
+    """Before the first step, with its arguments: begin to compile what is needed after its gradients."""
+    args = arguments(state, split_batch(setup.mesh, batch), jnp.float32(1))
+    setup.programs.ahead(state, args, "warm" if all_on else kind)
 
 
 def prepare(

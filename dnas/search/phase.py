@@ -15,7 +15,7 @@ from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.loop import Info
 from dnas.search import one_by_one
 from dnas.search.diagnosis import skip_chance
-from dnas.search.engine import Setup, State, step
+from dnas.search.engine import Setup, State, ahead, step
 from dnas.search.family import Family, gather
 from dnas.search.programs import zero_sums
 from dnas.space import Genotype, Space
@@ -32,6 +32,7 @@ class SearchPhase:
         self.epochs = setup.schedule.epochs
         self.networks = one_by_one.networks(setup) if setup.method.ends == "best" else []
         self.lr = setup.config.lr or 0.0
+        self._begun = False
 
     def steps(self, epoch: int) -> int:
         return self.setup.schedule.steps(epoch)
@@ -48,6 +49,9 @@ class SearchPhase:
         member = state.member(turn)
         if self.networks and step_ == 0 and schedule.begins(epoch):
             member = one_by_one.fresh(self.setup, member, self.networks[epoch * len(self.networks) // self.epochs])
+        if not self._begun:
+            ahead(members[turn], member, batch, kind, all_on)
+            self._begun = True
         new, info = step(members[turn], member, batch, kind, schedule.temperature(epoch), all_on)
         return state.put(turn, new), info
 

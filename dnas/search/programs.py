@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnas import supernet
-from dnas.gates import Gates, Logits
+from dnas import evaluate, supernet
+from dnas.ahead import Program
+from dnas.gates import Gates, Logits, one_hot
 from dnas.latency.terms import latency_ms
 from dnas.masked import masked_update
 from dnas.methods import Draw
@@ -58,12 +59,32 @@ class Programs:
         smooth = setup.config.label_smoothing or 0.0
         makers = (("weights", method.weights, smooth), ("theta", method.theta, 0.0), ("warm", method.warm, smooth))
         kinds = {kind: (maker, smooth) for kind, maker, smooth in makers if maker}
-        each = {k: jax.jit(self._counted(self._gradients(*k))) for k in kinds.values()}
+        each = {k: Program(self._counted(self._gradients(*k))) for k in kinds.values()}
         own = {kind: each[k] for kind, k in kinds.items()}
-        weights, theta = (jax.jit(self._counted(f), donate_argnums=0) for f in (self._update_weights, self._update_theta))
-        self.gradients: dict[str, Any] = same.gradients if same else own
-        self.update_weights: Any = same.update_weights if same else weights
-        self.update_theta: Any = twin.update_theta if twin else theta
+        weights, theta = (Program(self._counted(f), donate_argnums=0) for f in (self._update_weights, self._update_theta))
+        self.gradients: dict[str, Program] = same.gradients if same else own
+        self.update_weights: Program = same.update_weights if same else weights
+        self.update_theta: Program = twin.update_theta if twin else theta
+        self._ahead = same is not None
+
+    def ahead(self, state: State, args: tuple[Any, ...], kind: str) -> None:
+        """Compile in a thread what comes after the first step's gradients, of ``kind``, in the order of its use; once."""
+        if self._ahead:
+            return
+        self._ahead = True
+        setup, first = self.setup, self.gradients[kind]
+        used = {"weights": setup.frozen is None, "theta": setup.schedule.total_theta_steps > 0}
+        alike = {k: self.gradients.get(k) is first for k, need in used.items() if need}
+        if setup.mesh is None:  # how gradients will be spread over devices is not known before
+            grads = first.eval_shape(*args)
+            if alike.get("weights"):
+                self.update_weights.ahead(state, grads)
+            if alike.get("theta"):
+                self.update_theta.ahead(state, grads, args[5])
+            for other in (k for k, same in alike.items() if not same and k in self.gradients):
+                self.gradients[other].ahead(*args)
+        picked = one_hot(setup.space, (0,) * len(setup.space.choices))
+        evaluate.ahead(setup.net, state.params, state.stats, setup.feeds["plain"], picked)
 
     def _gradients(self, maker: Maker, smooth: float) -> Any:
         def gradients(*args: Any) -> Gradients:
