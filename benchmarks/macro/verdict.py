@@ -14,8 +14,7 @@ import numpy as np
 
 from benchmarks.macro.searches import CASES
 from benchmarks.study import controls
-from benchmarks.study.inference import holm, paired
-from benchmarks.study.verdict import DEFAULT, Judge, Row, by_seed, gap, regrets, summary
+from benchmarks.study.verdict import DEFAULT, Judge, Row, by_seed, compare, gap, regrets, summary
 from dnas.config import SearchConfig, warm_up_epochs, with_recipe
 from dnas.oracle import Oracle
 
@@ -102,13 +101,7 @@ def against(default: dict[int, float], cases: dict[str, dict[int, float]], every
     """The default's regret less that of the other cases (paired by seed) and of the baselines (whose mean is known, so that
     the seeds of the search are all the chance there is); p adjusted for their number."""
     others = {c: v for c, v in cases.items() if c != DEFAULT} | {n: dict.fromkeys(default, m) for n, m in every.items()}
-    found = {}
-    for name, other in others.items():
-        both = sorted(set(default) & set(other))
-        if len(both) >= 2:
-            found[name] = paired([default[s] for s in both], [other[s] for s in both])
-    adjusted = holm({n: d.p for n, d in found.items()})
-    return {n: {**d._asdict(), "p_holm": adjusted[n]} for n, d in found.items()}
+    return compare(default, others)
 
 
 def worth(values: dict[int, float], every: dict[str, float]) -> str:
