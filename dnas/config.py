@@ -99,6 +99,9 @@ class SearchConfig:
     derive_samples: int | None = None
     """Networks drawn by --derive sample, or listed by budget, to be compared: a number from 1. Default: 32 by budget,
     16 by sample."""
+    derive_from: float | None = None
+    """Share of the target, 0 to 1, below which --derive budget leaves networks out while latency still presses on the logits,
+    unless there are none above. No unit. Default: 0.98 where that leaves as many networks as are compared, else 0."""
     missing: Literal["error", "cost-model"] | None = None
     """What to do for an op without a table entry. No unit. Default: the cost model of an estimated table, else an error."""
     augment: Augment | None = None
@@ -209,7 +212,7 @@ _RANGES = (
     ("target_ms", 1e-9, 1e9), ("epochs", 1, 1e6), ("batch_size", 1, 1e6), ("train_epochs", 0, 1e6), ("seed", 0, 2**32 - 1),
     ("warm_up", 0, 1), ("temperature_start", 1e-12, 1e3), ("temperature_end", 1e-12, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
     ("weight_decay", 0, 1), ("theta_weight_decay", 0, 1), ("strength", 0, 1e6), ("alpha", 0, 1e6), ("beta", 0, 1e3),
-    ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6),
+    ("checkpoint_s", 0, 1e9), ("derive_samples", 1, 1e6), ("derive_from", 0, 1),
     ("devices", 1, 1e6), ("seeds", 1, 1000), ("theta_passes", 1, 1e4), ("theta_lr_end", 0, 1e3), ("theta_beta1", 0, 0.9999),
     ("theta_every", 1, 1e6), ("evaluations", 1, 1e6), ("band", 0, 1), ("entropy_weight", -1e3, 1e3),
     ("skip_dropout", 0, 1), ("label_smoothing", 0, 1), ("min_depth", 1, 1e3), ("reference_ms", 1.001, 1e9),

@@ -41,7 +41,9 @@ class Source(NamedTuple):
 
 SOURCES = {
     "nas-bench-macro": Source("nas_bench_macro", 10_000, "CIFAR-10, 6,561 codes, three trainings each (arXiv:2103.11922)"),
-    "fashion-mnist": Source("oracle", 30_000, "Fashion-MNIST, 576 networks, this project's own (python -m benchmarks.oracle)"),
+    "fashion-mnist": Source(
+        "oracle", 30_000, "turned Fashion-MNIST, 108 networks, this project's own (python -m benchmarks.oracle)"
+    ),
 }
 
 
@@ -167,7 +169,7 @@ def load(name: str) -> Oracle:
 
     ====================  ==============================================================================
     ``nas-bench-macro``   CIFAR-10, 6,561 codes, three trainings each; Su et al. 2021, arXiv:2103.11922
-    ``fashion-mnist``     Fashion-MNIST, the 576 networks of the space ``oracle``; this project's own
+    ``fashion-mnist``     Fashion-MNIST, turned and half inverted; the 108 networks of the space ``oracle``; this project's own
     ====================  ==============================================================================
 
     Errors: ConfigError for an unknown name, and for one whose trainings are not all done.

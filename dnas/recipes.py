@@ -44,8 +44,8 @@ _SOFT = ("zero_gradient", *_NETWORKS)  # what methods that run all candidates la
 _HARD = (*_SOFT, "gates")  # and those that sample some
 _LOGITS = (
     *TEMPERATURE, "zero_gradient", "objective", "strength", "alpha", "beta", "reference_ms", "warm_up", "theta_lr",
-    "theta_lr_end", "theta_beta1", "theta_every", "theta_weight_decay", "theta_travel", "derive", "derive_samples", "gates",
-    "entropy_weight", "skip_dropout",
+    "theta_lr_end", "theta_beta1", "theta_every", "theta_weight_decay", "theta_travel", "derive", "derive_samples",
+    "derive_from", "gates", "entropy_weight", "skip_dropout",
 )  # fmt: skip
 _DARTS = {
     "objective": "lagrange", "epochs": 50, "batch_size": 64, "warm_up": 0.0, "lr": 0.025, "weight_decay": 3e-4,

@@ -172,17 +172,25 @@ def test_where_sums_lie_too_close_together_the_bound_is_reported(fbnet: tuple[Sp
     assert 0 <= found.bound - found.scores[0] < 0.3 * 22 * 1e-4 + 1e-6  # a tenth of a microsecond for each layer
 
 
-def test_with_a_multiplier_only_networks_near_the_target_remain_unless_there_are_none() -> None:
+def test_with_a_multiplier_only_networks_near_the_target_remain_unless_there_are_too_few() -> None:
     space = SPACES["tiny_plain"]
     lut, logits = tiny.table_for(space), random_logits(space, 2)
     terms = price(space, lut)
     ms = sorted(lut.latency_ms(space.fix(g)) for g in networks(space))
     free = derive.shortlist(space, logits, [derive.Limit(terms, ms[-1])], 32)
-    tight = derive.shortlist(space, logits, [derive.Limit(terms, ms[-1], 1.0)], 32)
-    assert len(free.genotypes) == len(ms) and free.low == (-math.inf,)
-    assert sorted(c for (c,) in tight.costs) == [m for m in ms if m >= 0.98 * ms[-1]] and tight.low[0] == 0.98 * ms[-1]
+    limit, close = derive.Limit(terms, ms[-1], 1.0), [m for m in ms if m >= 0.98 * ms[-1]]
+    assert len(free.genotypes) == len(ms) > len(close) and free.low == (-math.inf,)
+    for tight in (
+        derive.shortlist(space, logits, [limit], len(close)),
+        derive.shortlist(space, logits, [limit], 32, near=0.98),
+    ):
+        assert sorted(c for (c,) in tight.costs) == close and tight.low[0] == 0.98 * ms[-1]
+    assert (
+        derive.shortlist(space, logits, [limit], 32).genotypes == derive.shortlist(space, logits, [limit], 32, near=0).genotypes
+    )
+    assert derive.shortlist(space, logits, [limit], len(close) + 1).low == (-math.inf,)
     below, above = next((a, b) for a, b in itertools.pairwise(ms) if b / a > 1.03)
-    none_near = derive.shortlist(space, logits, [derive.Limit(terms, below * 1.025, 1.0)])
+    none_near = derive.shortlist(space, logits, [derive.Limit(terms, below * 1.025, 1.0)], near=0.98)
     assert none_near.low == (-math.inf,) and max(c for (c,) in none_near.costs) == below < above
 
 

@@ -93,6 +93,17 @@ def test_regret_is_the_distance_to_the_best_within_the_budget(oracle: Oracle) ->
     assert oracle.regret(best.code, 60e6, "macs") == 0 and best.cost <= 60e6
 
 
+def test_our_own() -> None:
+    own = load("fashion-mnist")
+    assert own.runs.shape[0] == len(own.networks) == 108 and own.runs.shape[1] >= 2
+    assert 30 < own.runs.min() < own.runs.max() < 60
+    noise = np.mean(np.var(own.runs, axis=1, ddof=1))
+    assert np.var(own.accuracies) - noise / own.runs.shape[1] > noise  # networks differ more than trainings of one
+    lut = LatencyTable.load("epyc_zen4_oracle.json")
+    assert own.best(0.005, lut).cost <= 0.005 and own.regret("00000", 0.005, lut) > 1
+    assert dnas.oracle.available() == ("nas-bench-macro", "fashion-mnist")
+
+
 REFUSED = {
     "an unknown name": (lambda o: load("nas-bench-micro"), ConfigError, "did you mean 'nas-bench-macro'"),
     "a short code": (lambda o: o.accuracy("2221222"), SpaceError, "8 indices, got 7"),

@@ -22,6 +22,7 @@ from benchmarks.rows import Rows
 from benchmarks.study import figures, inference, searches, verdict
 
 SHARES = (0.3, 0.7)
+SIZE = 108  # networks of the oracle's space
 
 
 def test_holm() -> None:
@@ -58,43 +59,62 @@ def test_a_reference_that_is_scored_by_other_trainings_is_not_inflated() -> None
 def oracle() -> Oracle:
     """The oracle's space with made-up accuracies that grow with MACs, and a little noise."""
     space, rng = load_space("oracle"), np.random.default_rng(0)
-    empty = Oracle("made up", space, np.zeros((576, 4)))
-    macs = empty.costs("macs")
-    truth = 80 + 10 * macs / macs.max() + rng.normal(0, 1, 576)
-    return Oracle("made up", space, truth[:, None] + rng.normal(0, 0.2, (576, 4)))
+    macs = Oracle("made up", space, np.zeros((SIZE, 4))).costs("macs")
+    truth = 80 + 10 * macs / macs.max() + rng.normal(0, 1, SIZE)
+    return Oracle("made up", space, truth[:, None] + rng.normal(0, 0.2, (SIZE, 4)))
 
 
 def row(judge: verdict.Judge, share: float, case: str, seed: int, index: int) -> dict:
     code = judge.problem.oracle.codes[index]
     return {
         "case": case, "share": share, "seed": seed, "code": code, "cpu_s": 60.0, "images": 90_000, "mixture": 0.8,
-        "inherited": 0.79, "compile_s": 20.0 if seed == 0 else None, "path": [[30.0, 45_000, code], [60.0, 90_000, code]],
+        "inherited": 0.79, "other_rules": {"from 90 %": "00000"},
+        "compile_s": 20.0 if seed == 0 else None, "path": [[30.0, 45_000, code], [60.0, 90_000, code]],
     }  # fmt: skip
 
 
 def test_a_verdict(oracle: Oracle) -> None:
     table = LatencyTable.load("samsung_s8")
-    judges = {s: verdict.Judge.of(oracle, table, s) for s in SHARES}
+    judges = {s: verdict.Judge.of(oracle, table, s, crossed=True) for s in SHARES}
     rows = []
     for share, seed in itertools.product(SHARES, range(4)):
         judge = judges[share]
         inside = np.flatnonzero(judge.problem.costs <= judge.problem.target_ms)
-        best = inside[np.argsort(-judge.score[inside])]
-        rows += [row(judge, share, "gumbel", seed, best[seed]), row(judge, share, "softmax", seed, best[20 + seed])]
+        best = inside[np.argsort(-oracle.accuracies[inside])]
+        rows += [row(judge, share, "gumbel", seed, best[seed]), row(judge, share, "softmax", seed, best[8 + seed])]
         assert judge.rank(oracle.codes[best[seed]]) == seed + 1 and judge.within(oracle.codes[best[0]])
         assert judge.naive >= judge.best - 1e-9
-    found = verdict.judged(rows, judges, 5.0, 16_000)
+    rows[0]["ranked"] = dict(zip(oracle.codes, oracle.costs("macs").tolist(), strict=True))
+    found = verdict.judged(rows, judges, verdict.Cost(5.0, 16_000, 10.0))
     assert found["regret"]["gumbel"]["n"] == 4 and found["regret"]["gumbel"]["mean"] < found["regret"]["softmax"]["mean"]
     against = found["against_default"]["softmax"]
     assert against["high"] < 0 and against["p"] == 0.125 <= against["p_holm"]  # four seeds: 2 of 16 signs
     assert found["gap"]["gumbel"] == pytest.approx({"mean": 1.0, "sd": 0.0, "n": 8})
     assert found["anytime"]["gumbel"]["cpu_s"] == [50.0, 80.0]  # compilation included
-    assert len(found["anytime"]["random search"]["cpu_s"]) == 16  # 80 s at 5 s each
+    assert found["anytime"]["random search"]["cpu_s"] == [15.0 + 5 * i for i in range(14)]  # 80 s, 10 of them to compile
+    assert found["regret"]["gumbel, from 90 %"]["mean"] > found["regret"]["gumbel"]["mean"]
+    own = [r for r in rows if r["case"] == "gumbel"]
+    only_98 = [{**r, "case": searches.FROM_98, "networks": 5, "other_rules": {"from 0 %": r["code"]}} for r in own]
+    same = verdict.with_default([*only_98, {**rows[0], "case": "gumbel"}])
+    assert sum(r["case"] == "gumbel" for r in same) == len(own)
+    order = found["ranking"]["gumbel"]
+    assert order["tau_in_bands"] == order["tau_in_bands_of_macs"] and order["networks"] == SIZE
+    for target in found["targets"]:
+        assert min(target["controls"].values()) >= target["best"] - target["best_naive"]
     assert figures.verdict(found).axes
     for name in verdict.BY_TRAINING:
         codes = judges[0.3].by_training(name, 12, 0)
         first = [oracle.runs[oracle._index(c), 0] for c in codes]
-        assert first == sorted(first) and len(codes) == 12 and all(map(judges[0.3].within, codes))
+        assert first == sorted(first) and 5 < len(codes) <= 12 and all(map(judges[0.3].within, codes))
+
+
+def test_searches_that_train_are_not_scored_by_what_they_chose_by() -> None:
+    space, rng, regrets = load_space("oracle"), np.random.default_rng(0), []
+    table = LatencyTable.load("samsung_s8")
+    for _ in range(10):  # networks that are all alike: nobody has a regret, on average
+        judge = verdict.Judge.of(Oracle("alike", space, 50 + rng.normal(size=(SIZE, 2))), table, 0.7, crossed=True)
+        regrets.append(judge.regrets_by_training("random search", 8, 0)[[0, -1]])
+    assert np.abs(np.mean(regrets, axis=0)).max() < 0.8 < judge.naive - 50
 
 
 def test_an_oracle_of_what_is_trained(tmp_path) -> None:
@@ -102,15 +122,15 @@ def test_an_oracle_of_what_is_trained(tmp_path) -> None:
     codes = [stages.code_of(g) for g in stages.genotypes(space)]
     done.runs = [results.Run(c, s, 8000 + s, 0.5, 0.4, 5.0, 6.0) for c in codes for s in range(3)][:-1]
     table = LatencyTable.load("samsung_s8")
-    assert verdict.oracle_of(space, done, table, 99.0).runs.shape == (576, 2)
+    assert verdict.oracle_of(space, done, table, 99.0).runs.shape == (SIZE, 2)
     fast = space.latency_range(table)[0] * 1.2
-    within = Oracle("", space, np.zeros((576, 1))).costs(table) <= fast
+    within = Oracle("", space, np.zeros((SIZE, 1))).costs(table) <= fast
     done.runs = [r for r in done.runs if within[codes.index(r.code)]]
     found = verdict.oracle_of(space, done, table, fast)
-    assert found.runs.shape == (576, 3) and (np.isfinite(found.runs).all(1) == within).all()
+    assert found.runs.shape == (SIZE, 3) and (np.isfinite(found.runs).all(1) == within).all()
     rows = [{"share": 0.5, "target_ms": 99.0}, {"share": 0.1, "target_ms": fast}]
     assert list(verdict.judges_of(rows, space, done, table)) == [0.1]
-    with pytest.raises(RunError, match=f"{within.sum()} of the 576 networks within 99 ms have two trainings"):
+    with pytest.raises(RunError, match=f"{within.sum()} of the {SIZE} networks within 99 ms have two trainings"):
         verdict.judges_of(rows[:1], space, done, table)
 
 

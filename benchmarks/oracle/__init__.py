@@ -1,1 +1,1 @@
-"""Every network of ``spaces/oracle.py`` trained on Fashion-MNIST: ``python -m benchmarks.oracle``."""
+"""Every network of ``spaces/oracle.py`` trained on Fashion-MNIST made harder: ``python -m benchmarks.oracle``."""

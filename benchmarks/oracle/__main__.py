@@ -1,6 +1,6 @@
-"""Train every network of the space ``oracle`` on Fashion-MNIST, for ``dnas.oracle.load("fashion-mnist")``.
+"""Train every network of the space ``oracle`` on Fashion-MNIST made harder, for ``dnas.oracle.load("fashion-mnist")``.
 
-    python -m benchmarks.oracle pilot       24 networks x 5 seeds, then whether the space is worth training
+    python -m benchmarks.oracle pilot       24 networks x 3 seeds, then whether the space is worth training
     python -m benchmarks.oracle train       every network, one seed after the other
     python -m benchmarks.oracle status      what is done, what it cost, what remains
     python -m benchmarks.oracle table       networks with accuracies, counts and ms: benchmarks/results/oracle.csv
@@ -24,7 +24,7 @@ from dnas.cli import command
 
 @dataclasses.dataclass(frozen=True)
 class OracleConfig:
-    """Train every network of spaces/oracle.py on Fashion-MNIST; results are appended as they come."""
+    """Train every network of spaces/oracle.py on Fashion-MNIST made harder; results are appended as they come."""
 
     stage: Positional[Literal["pilot", "train", "status", "table", "pack"]] = "status"
     """What to do. No unit. Default: say what is done."""

@@ -17,7 +17,7 @@ from dnas.latency import LatencyTable
 from dnas.latency.terms import price
 from dnas.space import Genotype, Space
 
-BANDS, PER_BAND, SEEDS, WIDTH = 3, 8, 5, 1.1
+BANDS, PER_BAND, SEEDS, WIDTH = 3, 8, 3, 1.1
 NEEDED = 3.0  # spread between networks over spread between seeds
 
 

@@ -16,7 +16,8 @@ RUNS = Path(__file__).parents[1] / "results" / "oracle_runs.jsonl"
 
 
 class Run(NamedTuple):
-    """One training: ``hits`` of the test images; CPU and wall seconds on the machine of the first line."""
+    """One training: ``hits`` of the test images; CPU and wall seconds on the machine of the first line, and those of compiling
+    the program before (CPU), where it was the first of its process."""
 
     code: str
     seed: int
@@ -25,6 +26,7 @@ class Run(NamedTuple):
     train_loss: float
     cpu_s: float
     wall_s: float
+    compile_s: float | None = None
 
 
 def header(space: Space, fingerprint: str, recipe: Recipe) -> dict[str, Any]:

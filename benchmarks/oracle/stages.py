@@ -36,9 +36,9 @@ def train(space: Space, data: str, work: Sequence[tuple[Genotype, int]], minutes
     """Do those (genotype, seed) of ``work`` that are not done yet. Errors: Interrupted, after the training under way."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from dnas.data import load
+    from benchmarks.oracle.images import fashion
 
-    trainer = Trainer(space, load(data), Recipe())
+    trainer = Trainer(space, fashion(data), Recipe())
     results = of_trainer(trainer, path)
     left = [(g, s) for g, s in work if (code_of(g), s) not in results.done]
     until = None if minutes is None else time.monotonic() + 60 * minutes
@@ -46,12 +46,11 @@ def train(space: Space, data: str, work: Sequence[tuple[Genotype, int]], minutes
     with Progress(*columns, speed_estimate_period=300) as bar, interruptible() as interrupted:
         task = bar.add_task("", total=len(work), completed=len(work) - len(left))
         for number, (genotype, seed) in enumerate(left):
-            if number == 0:
-                trainer(genotype, seed)  # compiles; its time would not be that of a training
+            compile_s = trainer.compile() if number == 0 else None
             cpu, wall = time.process_time(), time.perf_counter()
             outcome = trainer(genotype, seed)
             seconds = round(time.process_time() - cpu, 2), round(time.perf_counter() - wall, 2)
-            results.add(Run(code_of(genotype), seed, *outcome, *seconds))
+            results.add(Run(code_of(genotype), seed, *outcome, *seconds, compile_s))
             bar.advance(task)
             if interrupted():
                 raise Interrupted(f"{len(results.runs)} trainings are saved; the same command continues")

@@ -109,10 +109,10 @@ def searches(config: StudyConfig) -> None:
     """Do what is missing of the searches; every row is on the disk when it is done."""
     import jax
 
+    from benchmarks.oracle.images import fashion
     from benchmarks.oracle.trainer import Recipe, training_images
     from benchmarks.rows import Rows
     from benchmarks.study.searches import CASES, METHODS, run, tasks
-    from dnas.data import load
     from dnas.errors import ConfigError, nearest
     from dnas.latency import LatencyTable
     from dnas.space import load_space
@@ -121,7 +121,7 @@ def searches(config: StudyConfig) -> None:
     cases = config.cases or tuple(METHODS)
     if wrong := [c for c in cases if c not in CASES]:
         raise ConfigError(f"--cases {wrong[0]!r}{nearest(wrong[0], CASES)}")
-    data, recipe = load(config.data), Recipe()
+    data, recipe = fashion(config.data), Recipe()
     data = dataclasses.replace(data, train=training_images(data, recipe))
     space, table = load_space("oracle").at(num_classes=data.num_classes), LatencyTable.load(config.lut)
     made_with = {
@@ -136,7 +136,8 @@ def verdict(config: StudyConfig) -> dict[str, Any]:
     """What the searches found, by the accuracies of the oracle's networks."""
     from benchmarks.oracle.results import RUNS, Results
     from benchmarks.rows import Rows
-    from benchmarks.study.verdict import judged, judges_of
+    from benchmarks.study.devices import chosen
+    from benchmarks.study.verdict import Cost, judged, judges_of, oracle_of
     from dnas.errors import RunError
     from dnas.latency import LatencyTable
     from dnas.space import load_space
@@ -144,10 +145,15 @@ def verdict(config: StudyConfig) -> dict[str, Any]:
     space, results, found = load_space("oracle"), Results(RUNS), Rows(SEARCHES, ("case", "share", "seed"))
     if not found.rows:
         raise RunError(f"{SEARCHES} has no searches; run: python -m benchmarks.study searches")
-    recipe, each = results.about["recipe"], float(np.mean([r.cpu_s for r in results.runs]))
-    judges = judges_of(found.rows, space, results, LatencyTable.load(found.about["table"]))
-    body = judged(found.rows, judges, each, recipe["images"] * recipe["epochs"])
-    return {"made_with": found.about, "training_cpu_s": each, **body}
+    recipe, table = results.about["recipe"], LatencyTable.load(found.about["table"])
+    compiled = [r.compile_s for r in results.runs if r.compile_s]
+    each = Cost(
+        float(np.mean([r.cpu_s for r in results.runs])), recipe["images"] * recipe["epochs"], max(compiled, default=0.0)
+    )
+    body = judged(found.rows, judges_of(found.rows, space, results, table), each)
+    whole = oracle_of(space, results, table, np.inf)
+    devices = chosen(whole, [table, LatencyTable.load("samsung_s8")], SHARES)
+    return {"made_with": found.about, "training": each._asdict(), "devices": devices, **body}
 
 
 def main(config: StudyConfig) -> int:

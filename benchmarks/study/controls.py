@@ -20,11 +20,19 @@ def uniform_op(problem: Problem) -> float:
     return min(_regret(problem, i) for i in codes)
 
 
+def depth_only(problem: Problem) -> float:
+    """Regret of the best of the networks that take one op in all layers that are no identities, within the target."""
+    labels = [c.labels for c in problem.oracle.space.choices.values()]
+    one_op = [len({names[p] for p, names in zip(g, labels, strict=True)} - {"skip"}) <= 1 for g in problem.oracle.genotypes]
+    return min(_regret(problem, int(i)) for i in np.flatnonzero(np.array(one_op) & (problem.costs <= problem.target_ms)))
+
+
 def random_theta(problem: Problem, seeds: int) -> np.ndarray:
     """f64[seeds]: regret of the network derived within the target from logits that are normal noise."""
-    choices, options = problem.oracle.genotypes.shape[1], problem.accuracy.shape[0]
-    noise = np.random.default_rng(0).normal(size=(seeds, choices, options))
-    return np.array([problem.regret(derived(problem, Found(logits, 0.0))) for logits in noise])
+    sizes = problem.accuracy.shape
+    noise = np.random.default_rng(0).normal(size=(seeds, len(sizes), max(sizes)))
+    each = [[row[:size] for row, size in zip(one, sizes, strict=True)] for one in noise]
+    return np.array([problem.regret(derived(problem, Found(logits, 0.0))) for logits in each])
 
 
 def random_search(problem: Problem, tries: int, seeds: int, band: float = 0.9) -> np.ndarray:

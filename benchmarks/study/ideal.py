@@ -11,7 +11,7 @@ shared weights: a bound from above on what the same method can find with a super
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -80,9 +80,9 @@ def expected(accuracy: jax.Array, weights: dict[str, jax.Array]) -> jax.Array:
 
 
 class Found(NamedTuple):
-    """Of one search: logits f64[choices, options], and the multiplier per ms that they were trained against."""
+    """Of one search: logits f64[options] of each choice, and the multiplier per ms that they were trained against."""
 
-    logits: np.ndarray
+    logits: Sequence[np.ndarray]
     multiplier: float
 
 
@@ -119,7 +119,7 @@ def search(problem: Problem, draw: Draw, seeds: int, setting: Setting | None = N
 
     logits, multipliers = jax.device_get(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), seeds)))
     every = np.stack([np.asarray(logits[n], np.float64) for n in space.choices], axis=1)
-    return [Found(v, float(m) / target) for v, m in zip(every, multipliers, strict=True)]
+    return [Found(list(v), float(m) / target) for v, m in zip(every, multipliers, strict=True)]
 
 
 def derived(problem: Problem, found: Found, best_of: int = 1) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """What the searches of ``searches.py`` found, by the oracle: regret and rank, against searches that train every network.
 
 Random search and evolution are given as many trainings as a search's CPU time pays for (and, apart, as its training images
-do). They choose by a network's first training and are scored, as all are, by its others; the reference best is chosen and
-scored on different trainings. So nothing is measured by what it was chosen by.
+do). They choose by one training of each network and are scored by its others, every training choosing in turn; so is the
+reference best. Searches with a supernet have seen none of them, and are scored by all. So nothing is measured by what it was
+chosen by.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import numpy as np
 
 from benchmarks.oracle.results import Results
 from benchmarks.oracle.stages import IMAGES, code_of, genotypes
+from benchmarks.study import controls
 from benchmarks.study.ideal import Problem
 from benchmarks.study.inference import holm, interval, paired, reference
+from benchmarks.study.searches import FROM_98
 from dnas.errors import RunError
 from dnas.latency import LatencyTable
 from dnas.methods import evolution, random_search
 from dnas.methods.selection import Outcome
 from dnas.oracle import Oracle
+from dnas.plot.ranking import info
 from dnas.space import Space
 
 BY_TRAINING: dict[str, Callable[..., Outcome]] = {"random search": random_search.search, "evolution": evolution.search}
@@ -49,7 +53,8 @@ def oracle_of(space: Space, results: Results, table: LatencyTable, target_ms: fl
 
 
 class Judge(NamedTuple):
-    """One target: ``score`` f64[codes], mean accuracy in percent of the trainings after the first; ``best``: the reference."""
+    """One target. ``score``: f64[codes], mean accuracy in percent of the trainings after the first, or of all (``crossed``).
+    ``best``: that of the reference, chosen and scored by different ones of these; ``naive``: by the same."""
 
     problem: Problem
     score: np.ndarray
@@ -57,15 +62,19 @@ class Judge(NamedTuple):
     naive: float
 
     @classmethod
-    def of(cls, oracle: Oracle, table: LatencyTable, share: float) -> Judge:
+    def of(cls, oracle: Oracle, table: LatencyTable, share: float, crossed: bool = False) -> Judge:
+        """``crossed``: every training chooses in turn, for ``regrets_by_training``; otherwise the first one chooses."""
         problem = Problem.of(oracle, table, share)
-        scored = oracle.runs[:, 1:]
+        scored = oracle.runs if crossed else oracle.runs[:, 1:]
         best = reference(scored, problem.costs <= problem.target_ms)
         return cls(problem, scored.mean(1), best.accuracy, best.naive)
 
-    def regret(self, code: str) -> float:
-        """Percentage points behind the reference; below 0 where a network's trainings were better than its."""
-        return self.best - float(self.score[self.problem.oracle._index(code)])
+    def regret(self, code: str, chosen_by: int | None = None) -> float:
+        """Percentage points behind the reference; below 0 where a network's trainings were better than its. ``chosen_by``: of
+        ``crossed``, a training that is left out."""
+        index = self.problem.oracle._index(code)
+        own = self.score[index] if chosen_by is None else np.delete(self.problem.oracle.runs[index], chosen_by).mean()
+        return self.best - float(own)
 
     def rank(self, code: str) -> int:
         """1 for the best network within the target."""
@@ -75,15 +84,24 @@ class Judge(NamedTuple):
     def within(self, code: str) -> bool:
         return bool(self.problem.costs[self.problem.oracle._index(code)] <= self.problem.target_ms * (1 + 1e-9))
 
-    def by_training(self, name: str, tries: int, seed: int) -> list[str]:
-        """Code of the best network so far after each of ``tries`` trainings."""
+    def by_training(self, name: str, tries: int, seed: int, by: int = 0) -> list[str]:
+        """Code of the best network so far after each of ``tries`` trainings, by the training ``by`` of each."""
         oracle = self.problem.oracle
         outcome = BY_TRAINING[name](
-            oracle.space, lambda g: float(oracle.runs[oracle._place(g), 0]), self.problem.terms,
+            oracle.space, lambda g: float(oracle.runs[oracle._place(g), by]), self.problem.terms,
             target_ms=self.problem.target_ms, budget=tries, seed=seed,
         )  # fmt: skip
         values = np.array([one.value for one in outcome.evaluated])
         return [code_of(outcome.evaluated[values[: i + 1].argmax()].genotype) for i in range(len(values))]
+
+    def regrets_by_training(self, name: str, tries: int, seed: int) -> np.ndarray:
+        """f64[tries]: regret after each training, mean over the trainings that chose; the last one's from where all networks of
+        the band are tried."""
+        found = []
+        for by in range(self.problem.oracle.runs.shape[1]):
+            path = [self.regret(c, by) for c in self.by_training(name, tries, seed, by)]
+            found.append(path + path[-1:] * (tries - len(path)))
+        return np.mean(found, axis=0)
 
 
 def regrets(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, dict[tuple[float, int], float]]:
@@ -94,16 +112,17 @@ def regrets(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, dict[t
     return dict(found)
 
 
-def equal_cost(rows: Sequence[Row], judges: dict[float, Judge], case: str, unit: str, each: float) -> dict[str, Any]:
+def equal_cost(
+    rows: Sequence[Row], judges: dict[float, Judge], case: str, unit: str, each: float, first: float = 0.0
+) -> dict[str, Any]:
     """Regrets of the searches that train, for the searches of ``case``: as many trainings as its ``unit`` ("cpu_s",
-    "images"; a training takes ``each``) pays for, the same seeds and targets."""
+    "images"; a training takes ``each``, and ``first`` is spent before) pays for, the same seeds and targets."""
     found: dict[str, Any] = {}
     for name in BY_TRAINING:
         own: dict[tuple[float, int], float] = {}
         for row in (r for r in rows if r["case"] == case):
-            judge = judges[row["share"]]
-            codes = judge.by_training(name, max(round(row[unit] / each), 1), row["seed"])
-            own[row["share"], row["seed"]] = judge.regret(codes[-1])
+            tries = max(round((row[unit] - first) / each), 1)
+            own[row["share"], row["seed"]] = judges[row["share"]].regrets_by_training(name, tries, row["seed"])[-1]
         found[name] = own
     return found
 
@@ -136,7 +155,7 @@ def judges_of(rows: Sequence[Row], space: Space, results: Results, table: Latenc
     found, problems = dict[float, Judge](), []
     for share, target in sorted({(r["share"], r["target_ms"]) for r in rows}):
         try:
-            found[share] = Judge.of(oracle_of(space, results, table, target), table, share)
+            found[share] = Judge.of(oracle_of(space, results, table, target), table, share, crossed=True)
         except RunError as problem:
             problems.append(problem)
     if not found:
@@ -144,18 +163,25 @@ def judges_of(rows: Sequence[Row], space: Space, results: Results, table: Latenc
     return found
 
 
-def judged(rows: Sequence[Row], judges: dict[float, Judge], each_cpu_s: float, each_images: int) -> dict[str, Any]:
-    """All tables, over the targets of ``judges``. ``each_cpu_s``, ``each_images``: what one training takes.
+class Cost(NamedTuple):
+    """Of one training: CPU seconds, images; and the CPU seconds of compiling its program, once for all networks."""
 
-    The CPU time of a search has the compilation of its programs in it, that of a training has not.
-    """
-    shares, rows = sorted(judges), [r for r in rows if r["share"] in judges]
+    cpu_s: float
+    images: int
+    compile_s: float
+
+
+def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[str, Any]:
+    """All tables, over the targets of ``judges``. CPU time has compilation in it, of searches and of trainings."""
+    shares, rows = sorted(judges), [r for r in with_default(rows) if r["share"] in judges]
     compile_s = {c: max(r["compile_s"] or 0.0 for r in rows if r["case"] == c) for c in {r["case"] for r in rows}}
     rows = [{**r, "cpu_s": r["cpu_s"] + compile_s.get(r["case"], 0.0)} for r in rows]
     of_case = {c: by_seed(v, shares) for c, v in regrets(rows, judges).items()}
+    rules = {f"{DEFAULT}, {rule}": by_seed(v, shares) for rule, v in other_rules(rows, judges).items()}
+    of_case = {n: v for n, v in rules.items() if v != of_case.get(DEFAULT)} | of_case
     equal: dict[str, dict[int, float]] = {}
-    for unit, each in (("cpu_s", each_cpu_s), ("images", each_images)):
-        for name, values in equal_cost(rows, judges, DEFAULT, unit, each).items():
+    for unit, per, first in (("cpu_s", each.cpu_s, each.compile_s), ("images", each.images, 0.0)):
+        for name, values in equal_cost(rows, judges, DEFAULT, unit, per, first).items():
             equal[f"{name}, equal {'CPU time' if unit == 'cpu_s' else 'training images'}"] = by_seed(values, shares)
     every = {n: v for n, v in {**of_case, **equal}.items() if v}
     others = {n: v for n, v in every.items() if n != DEFAULT}
@@ -164,19 +190,69 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each_cpu_s: float, e
         "targets": [
             {"share": s, "target_ms": j.problem.target_ms, "best": j.best, "best_naive": j.naive,
              "trainings": j.problem.oracle.runs.shape[1],
-             "networks": int((j.problem.costs <= j.problem.target_ms).sum())} for s, j in judges.items()
+             "networks": int((j.problem.costs <= j.problem.target_ms).sum()), "controls": free(j)} for s, j in judges.items()
         ],
         "regret": {n: summary(v) for n, v in every.items()},
         "against_default": compare(every.get(DEFAULT, {}), others),
-        "anytime": anytime(rows, judges, each_cpu_s, compile_s),
-        "gap": {c: gap([r for r in rows if r["case"] == c]) for c in of_case},
-        "searches": [{k: v for k, v in r.items() if k != "path"} for r in searches],
+        "anytime": anytime(rows, judges, each, compile_s),
+        "gap": {c: gap([r for r in rows if r["case"] == c]) for c in regrets(rows, judges)},
+        "ranking": ranking(rows, judges),
+        "searches": [{k: v for k, v in r.items() if k not in ("path", "ranked")} for r in searches],
     }  # fmt: skip
 
 
-def anytime(rows: Sequence[Row], judges: dict[float, Judge], each_cpu_s: float, compile_s: dict[str, float]) -> dict[str, Any]:
-    """Case -> CPU seconds, and mean regret of what would be found if it stopped there: of searches after each epoch, their
-    programs' compilation included; of those that train, after each training."""
+def with_default(rows: Sequence[Row]) -> list[Row]:
+    """``rows``, and what the default would have found where only ``FROM_98`` was run: the same search, and where that rule
+    leaves fewer networks than are compared, the default takes them from all within the target. Its path is not known."""
+    run = {(r["share"], r["seed"]) for r in rows if r["case"] == DEFAULT}
+    same = [
+        {**r, "case": DEFAULT, "code": r["other_rules"]["from 0 %"], "inherited": None, "path": [], "ranked": {}}
+        for r in rows if r["case"] == FROM_98 and (r["share"], r["seed"]) not in run and r["networks"] < 32
+    ]  # fmt: skip
+    return [*rows, *same]
+
+
+def other_rules(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, dict[tuple[float, int], float]]:
+    """Rule of derivation -> (share, seed) -> regret of what the default's searches would have ended with by it."""
+    found: dict[str, dict[tuple[float, int], float]] = defaultdict(dict)
+    for row in (r for r in rows if r["case"] == DEFAULT):
+        for rule, code in row.get("other_rules", {}).items():
+            found[rule][row["share"], row["seed"]] = judges[row["share"]].regret(code)
+    return dict(found)
+
+
+def free(judge: Judge, seeds: int = 20) -> dict[str, float]:
+    """Regrets of the controls that cost nothing; of random theta the mean of ``seeds``."""
+    inflated = judge.naive - judge.best  # what the controls' own reference has too much
+    return {
+        "most MACs": controls.most_macs(judge.problem) - inflated,
+        "best uniform op": controls.uniform_op(judge.problem) - inflated,
+        "best of depth alone": controls.depth_only(judge.problem) - inflated,
+        "random theta": float(controls.random_theta(judge.problem, seeds).mean()) - inflated,
+    }
+
+
+def ranking(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
+    """Case -> Kendall's tau-b between accuracies with a supernet's weights and those of the oracle, in bands of 10 %."""
+    found = {}
+    for row in {r["case"]: r for r in rows if r.get("ranked")}.values():
+        problem = judges[row["share"]].problem
+        index = [problem.oracle._index(c) for c in row["ranked"]]
+        trained = np.isfinite(problem.oracle.runs[index]).all(1)
+        kept = np.array(index)[trained]
+        hits = np.array(list(row["ranked"].values()), float)[trained]
+        one = info(hits.tolist(), problem.oracle.runs[kept], problem.costs[kept].tolist())
+        macs = info(problem.oracle.costs("macs")[kept].tolist(), problem.oracle.runs[kept], problem.costs[kept].tolist())
+        found[row["case"]] = {
+            "tau_in_bands": one.tau, "ceiling_between_seeds": one.ceiling, "tau_of_all": one.global_tau, "networks": len(kept),
+            "bands": len(one.bands), "tau_in_bands_of_macs": macs.tau, "tau_of_all_of_macs": macs.global_tau,
+        }  # fmt: skip
+    return found
+
+
+def anytime(rows: Sequence[Row], judges: dict[float, Judge], each: Cost, compile_s: dict[str, float]) -> dict[str, Any]:
+    """Case -> CPU seconds, and mean regret of what would be found if it stopped there, compilation included: of searches after
+    each epoch; of those that train, after each training."""
     found: dict[str, Any] = {}
     for case in dict.fromkeys(r["case"] for r in rows):
         own = [r for r in rows if r["case"] == case and r["path"]]
@@ -187,20 +263,16 @@ def anytime(rows: Sequence[Row], judges: dict[float, Judge], each_cpu_s: float, 
             found[case] = {"trains": False, "cpu_s": cpu, "regret": regret}
     places = sorted({(r["share"], r["seed"]) for r in rows})
     longest = max((c["cpu_s"][-1] for c in found.values()), default=0.0)
+    tries = max(round((longest - each.compile_s) / each.cpu_s), 1)
     for name in BY_TRAINING:
-        tries = max(round(longest / each_cpu_s), 1)
-        codes = [judges[h].by_training(name, tries, seed) for h, seed in places]
-        each = [
-            [judges[h].regret(c[min(i, len(c) - 1)]) for i in range(tries)] for (h, _), c in zip(places, codes, strict=True)
-        ]
-        found[name] = {
-            "trains": True, "cpu_s": [(i + 1) * each_cpu_s for i in range(tries)], "regret": np.mean(each, axis=0).tolist()
-        }  # fmt: skip
+        regret = np.mean([judges[h].regrets_by_training(name, tries, seed) for h, seed in places], axis=0).tolist()
+        cpu = [each.compile_s + (i + 1) * each.cpu_s for i in range(tries)]
+        found[name] = {"trains": True, "cpu_s": cpu, "regret": regret}
     return found
 
 
 def gap(rows: Sequence[Row]) -> dict[str, float] | None:
     """Mixture's accuracy on unseen images less that of the network it became, in percentage points: mean and n."""
-    gaps = [100 * (r["mixture"] - r["inherited"]) for r in rows if r["mixture"] is not None]
+    gaps = [100 * (r["mixture"] - r["inherited"]) for r in rows if None not in (r["mixture"], r["inherited"])]
     sd = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
     return {"mean": float(np.mean(gaps)), "sd": sd, "n": len(gaps)} if gaps else None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Costs = LatencyTable | Terms | Sequence[LatencyTable | Terms]
     Numbers = float | Sequence[float]
 
-NEAR = 0.98  # of the target: networks below it are left out while the multiplier is positive
+NEAR = 0.98  # of the target: networks below it, which young supernets flatter, are left out while the multiplier is positive
 FEWEST_UNITS = 1000  # of the budget, below which dynamic programming is no longer worth its tables
 
 
@@ -98,15 +98,21 @@ def budget(
 
 
 def shortlist(
-    space: Space, logits: Mapping[str, Any], limits: Sequence[Limit], k: int = 32, *, time_limit_s: float = 60.0
+    space: Space,
+    logits: Mapping[str, Any],
+    limits: Sequence[Limit],
+    k: int = 32,
+    *,
+    near: float | None = None,
+    time_limit_s: float = 60.0,
 ) -> Shortlist:
     """The ``k`` best networks within ``limits``, each network once.
 
-    While a multiplier is positive, networks below 98 % of its target are left out, unless there are no others. One cost is
-    solved by dynamic programming (layers of their own and chains of coupled choices), several costs and tighter couplings by
-    an integer programme within ``time_limit_s`` seconds. A cost that is the largest of its layers' (``Largest``) forbids
-    candidates, at any number of other costs; its multiplier is left out, since no sum over layers takes it back. Errors: those
-    of ``budget``.
+    While a multiplier is positive, networks below ``near`` times its target are left out, unless there are no others; by
+    default those below 98 % of it, unless there are fewer than ``k`` others. One cost is solved by dynamic programming (layers
+    of their own and chains of coupled choices), several costs and tighter couplings by an integer programme within
+    ``time_limit_s`` seconds. A cost that is the largest of its layers' (``Largest``) forbids candidates, at any number of
+    other costs; its multiplier is left out, since no sum over layers takes it back. Errors: those of ``budget``.
     """
     checked(space, logits)
     for limit in limits:
@@ -117,16 +123,17 @@ def shortlist(
             scores += limit.terms.above(limit.target)
         else:
             scores += [Factor(f.names, limit.multiplier * np.asarray(f.values, float)) for f in limit.terms.factors]
-    near = tuple(
-        limit.target - (1 - NEAR) * abs(limit.target) if limit.multiplier > 0 and limit.adds_up else -math.inf
+    share, fewest = (NEAR, k) if near is None else (near, 1)
+    low = tuple(
+        limit.target - (1 - share) * abs(limit.target) if limit.multiplier > 0 and limit.adds_up else -math.inf
         for limit in limits
     )
     anything = (-math.inf,) * len(limits)
-    for low in dict.fromkeys((near, anything)):
-        found = _solve(space, scores, limits, low, k, time_limit_s)
-        if found.picked:
-            break
-    else:
+    found = _solve(space, scores, limits, low, k, time_limit_s)
+    if len(found.picked) < fewest and low != anything:
+        wider = _solve(space, scores, limits, anything, k, time_limit_s)
+        low, found = (anything, wider) if wider.picked else (low, found)
+    if not found.picked:
         raise ConfigError(
             f"no network of {space.name} within {_words(limits)} was found"
             + ("; raise one of the targets" if found.proven else f" in {time_limit_s:g} s; allow more time, or raise a target")

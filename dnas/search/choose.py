@@ -77,7 +77,7 @@ def _pool(
             drawn = derive.sample(setup.space, logits, config.seed, config.derive_samples)
         return list(dict.fromkeys([likeliest, *drawn])), {}
     assert config.derive_samples is not None
-    found = derive.shortlist(setup.space, logits, setup.limits(multipliers), config.derive_samples)
+    found = derive.shortlist(setup.space, logits, setup.limits(multipliers), config.derive_samples, near=config.derive_from)
     near = any(low > float("-inf") for low in found.low)
     return list(found.genotypes), {
         "proven": found.proven,

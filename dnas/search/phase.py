@@ -134,7 +134,7 @@ def derived_ms(setup: Setup, logits: dict[str, Any], multipliers: list[float] | 
     several costs, where it takes longer to find."""
     if setup.config.derive != "budget" or setup.others:
         return None
-    return derive.shortlist(setup.space, logits, setup.limits(multipliers), 1).costs[0][0]
+    return derive.shortlist(setup.space, logits, setup.limits(multipliers), 1, near=setup.config.derive_from).costs[0][0]
 
 
 def entropy(chances: dict[str, np.ndarray]) -> float:

@@ -28,6 +28,7 @@ OWN = (
     "seeds",
     "derive",
     "derive_samples",
+    "derive_from",
     "devices",
     "distributed",
 )
