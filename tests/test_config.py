@@ -28,7 +28,7 @@ UNIT = re.compile(r"No unit|\bms\b|\bseconds\b|\bper step\b|^Passes over|^Images
 # what depends on data and space is completed later; these may stay open
 OPEN = {
     "data_dir", "out", "resume", "missing", "devices", "reference_ms", "from_supernet", "theta_every", "zero_gradient",
-    "evaluations", "evolution", "band", "gates", "entropy_weight", "skip_dropout", "min_depth",
+    "evaluations", "evolution", "band", "gates", "entropy_weight", "skip_dropout", "min_depth", "derive_from",
 }  # fmt: skip
 
 
