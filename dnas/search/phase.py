@@ -134,7 +134,8 @@ def derived_ms(setup: Setup, logits: dict[str, Any], multipliers: list[float] | 
     several costs, where it takes longer to find."""
     if setup.config.derive != "budget" or setup.others:
         return None
-    return derive.shortlist(setup.space, logits, setup.limits(multipliers), 1, near=setup.config.derive_from).costs[0][0]
+    number, near = setup.config.derive_samples or 1, setup.config.derive_from  # how many decides what is near enough
+    return derive.shortlist(setup.space, logits, setup.limits(multipliers), number, near=near).costs[0][0]
 
 
 def entropy(chances: dict[str, np.ndarray]) -> float:
