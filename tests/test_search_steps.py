@@ -22,7 +22,7 @@ from dnas.search.schedule import Schedule
 # options that may stay open
 OPEN = {
     "data_dir", "out", "resume", "missing", "devices", "reference_ms", "from_supernet", "theta_every", "zero_gradient",
-    "evaluations", "evolution", "band", "gates", "entropy_weight", "skip_dropout", "min_depth",
+    "evaluations", "evolution", "band", "gates", "entropy_weight", "skip_dropout", "min_depth", "derive_from",
 }  # fmt: skip
 
 
