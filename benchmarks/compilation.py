@@ -4,7 +4,7 @@
     python -m benchmarks.compilation fbnet_mini
 
 One search of two epochs over 1,000 random images (warm-up, theta steps, derivation within a budget, one epoch of training,
-the test), as ``python -m dnas.search`` runs it on a CPU, in a process of its own: first with an empty compilation cache,
+the test), as ``python -m dnas.search`` runs it, in a process of its own: first with an empty compilation cache,
 then again with what the first left there. Every split has a batch: a smaller one would be a program of its own. Seconds are
 those of JAX's own events, so steps, start and imports are not in them. Results are written to
 benchmarks/results/compilation.json after every space; spaces that are there are not run again.
@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.machine import machine
 from dnas.files import write_text
-from dnas.process import MALLOC, compiler_flags
+from dnas.process import settings
 
 RESULT = Path(__file__).parent / "results" / "compilation.json"
 SPACES = ("fbnet_mini", "fbnet_cifar")
@@ -76,7 +76,7 @@ def measure(space: str) -> dict[str, Any]:
             start, load = time.perf_counter(), os.getloadavg()[0]
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.compilation", "--one", space, f"{folder}/{name}"], check=True, text=True,
-                stdout=subprocess.PIPE, env=os.environ | {"GLIBC_TUNABLES": MALLOC, "XLA_FLAGS": compiler_flags("")} | cache,
+                stdout=subprocess.PIPE, env=os.environ | settings() | cache,
             )  # fmt: skip
             seconds = json.loads(done.stdout.splitlines()[-1])
             rows[name] = seconds | {"process_s": time.perf_counter() - start, "load_before": load}

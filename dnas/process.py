@@ -23,6 +23,11 @@ COMPILER = {
 }
 
 
+def settings() -> dict[str, str]:
+    """What the commands put into the environment of a process; for benchmarks, whose processes are others."""
+    return {"GLIBC_TUNABLES": MALLOC} | ({"XLA_FLAGS": compiler_flags("")} if _only_cpu() else {})
+
+
 def set_up(module: str) -> None:
     """Prepare the process of the command ``python -m module``; call it before JAX is imported.
 

@@ -168,6 +168,9 @@ def test_calibrate_writes_a_table_that_passes_check(run: Run, in_tmp: Path) -> N
 GOOD = {"source": {"who": "us", "licence": "CC0"}, "error": {"summary": "none"}}
 
 
+LINEAR = {"op": "linear", "in": 32, "out": 10, "height": 1, "width": 1, "ms": 0.0}
+
+
 def entry(**changes: Any) -> list[dict[str, Any]]:
     return [*BODY["entries"], BODY["entries"][1] | {"ms_p10": None, "ms_p90": None} | changes]
 
@@ -187,6 +190,9 @@ def entry(**changes: Any) -> list[dict[str, Any]]:
         ({"entries": entry(mid=48, ms=2.2)}, None),  # within 5 %
         ({"entries": entry(height=32, width=32, ms=1.0)}, "with the smaller height"),
         ({"entries": entry(mid=48, ms=0.0)}, "MACs in 0 ms"),
+        ({"entries": entry(mid=960, ms=0.0, ms_p90=9.0)}, "MACs in 0 ms"),
+        ({"entries": [*BODY["entries"], LINEAR]}, "320 MACs in 0 ms"),
+        ({"entries": [*BODY["entries"], LINEAR | {"ms_p90": 1e-5}]}, None),  # in the noise of its measurement
         ({"entries": entry(mid=24, height=32, width=32, ms=9.0, ms_p90=8.0)}, "ms_p90 is 8, on the wrong side"),
         ({"entries": entry(mid=25, expand_groups=3, ms=2.5)}, "no such op is possible"),
         ({"entries": [BODY["entries"][1] | {"ms": 2e-9, "ms_p10": None, "ms_p90": None}]}, "are its times in ms?"),

@@ -1,6 +1,7 @@
 """The search as steps: splits, objective gradients, one trace per program, latency that really drives theta."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from dnas.errors import ConfigError
 from dnas.latency.terms import latency_ms
 from dnas.objective import absolute, mul_log, of_draw
 from dnas.search import init, prepare, step
-from dnas.search.phase import describe, entropy, followed, skip_share
+from dnas.search.phase import derived_ms, describe, entropy, followed, skip_share
 from dnas.search.schedule import Schedule
 
 # options that may stay open
@@ -98,6 +99,19 @@ def test_the_objective_learns_of_the_network_that_would_be_derived(setup):
     assert followed(setup, state, None) is state
     found = followed(setup, state, 0.9 * setup.config.target_ms).objective_state.memory.derived
     assert found.dtype == jnp.float32 and found.shape == (1,) and float(found[0]) == pytest.approx(0.9)
+
+
+def test_the_network_that_would_be_derived_is_told_by_the_rule_that_derives_it(setup):
+    """Fewer networks than are compared are near the target: all within it count, as they will at the end."""
+    space, target = setup.space, setup.config.target_ms
+    every = [space.assignment(g) for g in itertools.product(*(range(len(c.options)) for c in space.choices.values()))]
+    inside = [setup.terms.at(a) for a in every if setup.terms.at(a) <= target]
+    assert 0 < sum(ms >= 0.98 * target for ms in inside) < setup.config.derive_samples
+    fast = min(every, key=setup.terms.at)
+    logits = {n: 5.0 * np.eye(len(c.options))[fast[n]] for n, c in space.choices.items()}
+    assert derived_ms(setup, logits, [1e-9]) == pytest.approx(setup.terms.at(fast))
+    near = dataclasses.replace(setup, config=dataclasses.replace(setup.config, derive_from=0.98))
+    assert derived_ms(near, logits, [1e-9]) >= 0.98 * target
 
 
 def test_a_second_call_of_each_step_compiles_nothing(setup):

@@ -75,20 +75,19 @@ def rankings(rows: Sequence[dict[str, Any]], oracle: Oracle, table: LatencyTable
     if not groups:
         raise ConfigError("no networks are measured with a supernet's weights; run: python -m benchmarks.macro rank")
     most = max(map(len, groups.values()))
+
+    def judged(own: Sequence[dict[str, Any]], proxy: Sequence[float]) -> RankingInfo:
+        at = np.array([oracle._index(r["code"]) for r in own])
+        return info(proxy, oracle.runs[at], costs[at], WIDTH, LEAST)
+
     for (case, seed), own in sorted(groups.items(), key=lambda g: (list(CASES).index(g[0][0]), g[0][1])):
         if len(own) < most:  # it is still being measured
             continue
-        at = np.array([oracle._index(r["code"]) for r in own])
-
-        def judged(proxy: Any, at: np.ndarray = at) -> RankingInfo:
-            return info(proxy, oracle.runs[at], costs[at], WIDTH, LEAST)
-
-        proxies = (judged([r["hits"] for r in own]), judged([-r["loss"] for r in own]))
-        found.append(Ranking(case, seed, len(own), own[0]["n"], *proxies))
+        by_accuracy, by_loss = judged(own, [r["hits"] for r in own]), judged(own, [-r["loss"] for r in own])
+        found.append(Ranking(case, seed, len(own), own[0]["n"], by_accuracy, by_loss))
     largest = max(groups.values(), key=len)
-    at = np.array([oracle._index(r["code"]) for r in largest])
-    by_macs = info(macs[at].tolist(), oracle.runs[at], costs[at].tolist(), WIDTH, LEAST)
-    found.append(Ranking("MACs", None, len(at), None, by_macs, None))
+    by_macs = judged(largest, [macs[oracle._index(r["code"])] for r in largest])
+    found.append(Ranking("MACs", None, len(largest), None, by_macs, None))
     return found
 
 

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks.oracle.stages import code_of
 from benchmarks.rows import Rows
-from benchmarks.study.searches import derived
+from benchmarks.study.searches import derived, theta_on_weights
 from dnas import checkpoint, loop
 from dnas.config import SearchConfig
 from dnas.data import Dataset
@@ -51,7 +50,7 @@ class Case(NamedTuple):
 
     options: dict[str, Any]
     epochs: int = 6
-    theta_on_weights: bool = False  # theta learns from images that the weights learn from
+    theta_on_weights: bool = False
 
 
 CASES = {
@@ -99,11 +98,7 @@ def setup_of(
     terms = price(load_space("nas_bench_macro").at(num_classes=data.num_classes), table, None)  # of the full network
     true = dataclasses.replace(setup.config, family_ms=tuple(targets_ms(shares, table)))
     setup = dataclasses.replace(setup, config=true, terms=terms, like=like.members[0] if like else None)
-    if case.theta_on_weights:  # as many as the architecture split has
-        parts = setup.splits
-        same = parts.weights.subset(np.arange(len(parts.architecture)))
-        setup = dataclasses.replace(setup, splits=dataclasses.replace(parts, architecture=same))
-    return setup
+    return theta_on_weights(setup) if case.theta_on_weights else setup
 
 
 def search(setup: Setup, keep: Path) -> list[dict[str, Any]]:
@@ -161,5 +156,4 @@ def run(
             spent = round(time.process_time() - begun, 1)
             for share, one in zip(shares, every, strict=True):
                 rows.add({"case": name, "share": share, "seed": seed, "epochs": setup.schedule.epochs, "cpu_s": spent, **one})
-            jax.block_until_ready(jax.numpy.zeros(()))
             print(name, seed, [r["code"] for r in every], f"{spent} CPU s", flush=True)

@@ -73,11 +73,16 @@ def setup_of(task: Task, space: Space, table: LatencyTable, data: Dataset, epoch
     common: dict[str, Any] = {"epochs": epochs, "train_epochs": 0, "devices": 1, "augment": "none"}  # as the oracle's images
     config = SearchConfig(lut=table.name, target_ms=target, seed=task.seed, **common, **CASES[task.case])
     setup = prepare(config, space, table, data)
-    if task.case == ON_TRAINING_IMAGES:  # as many as the architecture split has, of those that the weights learn from
-        parts = setup.splits
-        same = parts.weights.subset(np.arange(len(parts.architecture)))
-        setup = dataclasses.replace(setup, splits=dataclasses.replace(parts, architecture=same))
+    if task.case == ON_TRAINING_IMAGES:
+        setup = theta_on_weights(setup)
     return dataclasses.replace(setup, like=like)
+
+
+def theta_on_weights(setup: Setup) -> Setup:
+    """Theta learns from images that the weights learn from, as many as the architecture split has."""
+    parts = setup.splits
+    same = parts.weights.subset(np.arange(len(parts.architecture)))
+    return dataclasses.replace(setup, splits=dataclasses.replace(parts, architecture=same))
 
 
 def search(setup: Setup, measured: Sequence[Genotype] = ()) -> dict[str, Any]:

@@ -29,11 +29,10 @@ from typing import Any
 
 from benchmarks.machine import machine
 from benchmarks.supernet.case import Case
-from dnas.process import MALLOC, compiler_flags
+from dnas.process import settings
 
 RESULTS = Path(__file__).parents[1] / "results"
-PLATFORM = "gpu" if Path("/dev/nvidia0").exists() else "cpu"
-SETTINGS = {"GLIBC_TUNABLES": MALLOC} | ({"XLA_FLAGS": compiler_flags("")} if PLATFORM == "cpu" else {})
+SETTINGS = settings()
 SOFT, SAMPLED, FIXED = Case(), Case(mode="sampled", batch=128), Case(mode="fixed", batch=128)
 TORCH = dataclasses.replace(SOFT, side="torch")
 
@@ -160,7 +159,8 @@ def main() -> None:
             "PyTorch is not installed; expected it for the workloads that compare with it: pip install torch", file=sys.stderr
         )
         raise SystemExit(2)
-    path = RESULTS / f"supernet-{PLATFORM}.json"
+    platform = "gpu" if Path("/dev/nvidia0").exists() else "cpu"
+    path = RESULTS / f"supernet-{platform}.json"
     body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
     torch = next((d.version for d in metadata.distributions() if d.metadata["Name"] == "torch"), None)
     body["machine"] = machine() | {"torch": torch, "settings": SETTINGS}

@@ -32,7 +32,7 @@ from dnas.loop import Info
 from dnas.methods import Method, method
 from dnas.objective import Objective, Settings, Total, begin, objective, of_draw
 from dnas.optimisers import sgd_cosine
-from dnas.search.programs import Programs, zero_sums
+from dnas.search.programs import Programs, arguments, zero_sums
 from dnas.search.schedule import Kind, Schedule, theta_steps
 from dnas.space import Space
 
@@ -208,15 +208,9 @@ def step(setup: Setup, state: State, batch: Batch, kind: Kind, temperature: floa
     return new, Info(loss, accuracy)
 
 
-def arguments(state: State, batch: Batch, temperature: jax.Array) -> tuple[Any, ...]:
-    """What the programs of gradients take."""
-    return state.params, state.stats, state.logits, state.key, state.step, temperature, *batch
-
-
 def ahead(setup: Setup, state: State, batch: Batch, kind: Kind, all_on: bool = False) -> None:
     """Before the first step, with its arguments: begin to compile what is needed after its gradients."""
-    args = arguments(state, split_batch(setup.mesh, batch), jnp.float32(1))
-    setup.programs.ahead(state, args, "warm" if all_on else kind)
+    setup.programs.ahead(state, split_batch(setup.mesh, batch), "warm" if all_on else kind)
 
 
 def prepare(

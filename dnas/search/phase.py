@@ -32,7 +32,6 @@ class SearchPhase:
         self.epochs = setup.schedule.epochs
         self.networks = one_by_one.networks(setup) if setup.method.ends == "best" else []
         self.lr = setup.config.lr or 0.0
-        self._begun = False
 
     def steps(self, epoch: int) -> int:
         return self.setup.schedule.steps(epoch)
@@ -49,9 +48,8 @@ class SearchPhase:
         member = state.member(turn)
         if self.networks and step_ == 0 and schedule.begins(epoch):
             member = one_by_one.fresh(self.setup, member, self.networks[epoch * len(self.networks) // self.epochs])
-        if not self._begun:
-            ahead(members[turn], member, batch, kind, all_on)
-            self._begun = True
+        if not members[0].programs.begun:
+            ahead(members[0], member, batch, kind, all_on)
         new, info = step(members[turn], member, batch, kind, schedule.temperature(epoch), all_on)
         return state.put(turn, new), info
 

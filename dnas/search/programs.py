@@ -65,14 +65,13 @@ class Programs:
         self.gradients: dict[str, Program] = same.gradients if same else own
         self.update_weights: Program = same.update_weights if same else weights
         self.update_theta: Program = twin.update_theta if twin else theta
-        self._ahead = same is not None
+        self.begun = same is not None
 
-    def ahead(self, state: State, args: tuple[Any, ...], kind: str) -> None:
+    def ahead(self, state: State, batch: tuple[Any, Any], kind: str) -> None:
         """Compile in a thread what comes after the first step's gradients, of ``kind``, in the order of its use; once."""
-        if self._ahead:
-            return
-        self._ahead = True
-        setup, first = self.setup, self.gradients[kind]
+        self.begun = True
+        setup, first, heat = self.setup, self.gradients[kind], jnp.float32(1)
+        args = arguments(state, batch, heat)
         used = {"weights": setup.frozen is None, "theta": setup.schedule.total_theta_steps > 0}
         alike = {k: self.gradients.get(k) is first for k, need in used.items() if need}
         if setup.mesh is None:  # how gradients will be spread over devices is not known before
@@ -80,7 +79,7 @@ class Programs:
             if alike.get("weights"):
                 self.update_weights.ahead(state, grads)
             if alike.get("theta"):
-                self.update_theta.ahead(state, grads, args[5])
+                self.update_theta.ahead(state, grads, heat)
             for other in (k for k, same in alike.items() if not same and k in self.gradients):
                 self.gradients[other].ahead(*args)
         picked = one_hot(setup.space, (0,) * len(setup.space.choices))
@@ -193,6 +192,11 @@ class Programs:
             return weight * jnp.stack(parts).mean()
 
         return jax.value_and_grad(value)(logits) if weight else (jnp.zeros(()), jax.tree.map(jnp.zeros_like, logits))
+
+
+def arguments(state: State, batch: tuple[Any, Any], temperature: jax.Array) -> tuple[Any, ...]:
+    """What the programs of gradients take."""
+    return state.params, state.stats, state.logits, state.key, state.step, temperature, *batch
 
 
 def zero_sums() -> dict[str, jax.Array]:
