@@ -258,6 +258,8 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
         raise ConfigError("--derive budget needs a target, and the objective mul-log has none; use --derive argmax or sample")
     if full.objective != "mul-log" and full.reference_ms is not None:
         raise ConfigError(f"--reference-ms belongs to --objective mul-log; here the objective is {full.objective}")
+    if full.derive_from is not None and _way(full) != "budget":
+        raise ConfigError(f"--derive-from belongs to --derive budget; here it is --derive {_way(full)}")
     return full
 
 
@@ -271,7 +273,7 @@ def complete(config: SearchConfig, *, grey: bool, theta_steps: float, middle_ms:
         values["target_ms"] = middle_ms
     lacks = TRAITS.get(config.method, Traits()).lacks
     if config.derive is None and "derive" not in lacks:
-        values["derive"] = "argmax" if config.objective == "mul-log" else "budget"
+        values["derive"] = _way(config)
     if config.derive_samples is None and "derive_samples" not in lacks:
         values["derive_samples"] = 16 if config.derive == "sample" else 32
     if config.temperature_start is not None and config.temperature_end is None:
@@ -289,6 +291,11 @@ def warm_up_epochs(config: SearchConfig) -> int:
     if config.warm_up is None:
         return config.epochs
     return min(round(config.epochs * config.warm_up), config.epochs)
+
+
+def _way(config: SearchConfig) -> Literal["budget", "argmax", "sample"]:
+    """How the network is derived."""
+    return config.derive or ("argmax" if config.objective == "mul-log" else "budget")
 
 
 def _flag(field: str) -> str:

@@ -234,6 +234,7 @@ def test_macs_alone_can_be_held(folder, in_tmp):
         ({"also": ("energy=3",)}, "lut.json states no energies; expected a --lut whose entries have mj"),
         ({"also": ("macs=3000",), "objective": "absolute"}, "for several costs use --objective lagrange"),
         ({"reference_ms": 3.0}, "belongs to --objective mul-log"),
+        ({"derive_from": 0.9, "derive": "argmax"}, "belongs to --derive budget; here it is --derive argmax"),
         ({"method": "gumble"}, "did you mean 'gumbel'"),
         ({"lut": "samsung_s8.json", "missing": "error"}, "has no entry for"),
     ],
