@@ -18,7 +18,10 @@ TEMPORARY = ".part"  # ends the names of files that are not whole
 
 
 def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
-    """The JSON value in ``path``; NaN, infinities and repeated keys are refused. Errors: ``error``, naming the file."""
+    """The JSON value in ``path``; NaN, infinities, repeated keys and halves of characters are refused.
+
+    Errors: ``error``, naming the file.
+    """
 
     def no_constant(name: str) -> Any:
         raise ValueError(f"{name} is not a number that JSON allows")
@@ -41,7 +44,10 @@ def read_json(path: str | os.PathLike[str], error: type[DnasError]) -> Any:
     except (OSError, ValueError) as problem:  # ValueError: not UTF-8, or a path with a null character
         raise error(f"{path}: cannot be read as text ({_reason(problem)})") from None
     try:
-        return json.loads(text, parse_constant=no_constant, parse_float=finite, object_pairs_hook=unique)
+        value = json.loads(text, parse_constant=no_constant, parse_float=finite, object_pairs_hook=unique)
+        if "\\ud" in text.lower():  # half of a character has an escape, and no file can be written with it
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except json.JSONDecodeError as problem:
         raise error(f"{path}: not JSON at line {problem.lineno}, column {problem.colno}: {problem.msg}") from None
     except (ValueError, RecursionError) as problem:

@@ -95,6 +95,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "twice": (b'{"b": {"a": 1, "c": 2, "a": 3}}', "field 'a' appears twice"),
     "binary": (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", "cannot be read as text"),
     "UTF-16": ('{"a": "é"}'.encode("utf-16"), "cannot be read as text"),
+    "half a character": (rb'{"a": ["\uD83D"]}', "surrogates not allowed"),
     "empty": (b"", "not JSON at line 1, column 1"),
     "half": (b'{"a": 1,\n "b": ', "not JSON at line 2, column"),
     "more than one": (b"{} {}", "not JSON at line 1, column 4"),

@@ -101,6 +101,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @QUICK
+@example([(0.015625, 0, "\\ud800")], "manifest.json")
 @given(CUTS, st.sampled_from(["manifest.json", "logs/pass01/op001.txt", "logs/pass01/net00.txt"]))
 def test_a_folder_of_probes(probed: Path, cuts: list[tuple[float, int, str]], name: str) -> None:
     path = probed / name
