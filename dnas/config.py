@@ -160,8 +160,8 @@ class SearchConfig:
     remat: bool = False
     """Keep only the input of each layer for the backward pass: less memory, more time. No unit."""
     devices: int | None = None
-    """Devices that share each batch: a number from 1. No unit. Default: as many local ones as divide the batch, and all of
-    all processes with --distributed."""
+    """Devices that share each batch: a number from 1; a CPU is made as many, up to its cores. No unit. Default: as many local
+    ones as divide the batch, and all of all processes with --distributed."""
     distributed: bool = False
     """Run as one of several processes, on one host or more, that share each batch: found by JAX under SLURM, Open MPI, on TPU
     pods and in Kubernetes, else from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. No unit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -79,6 +80,18 @@ def data_mesh(batch_size: int, wanted: int | None = None, batches: str = "") -> 
     if batch_size % wanted:
         raise ConfigError(f"--devices {wanted} do not divide batches of {batches}")
     return Mesh(np.array(devices[:wanted]), ("data",)) if wanted > 1 else None
+
+
+def spread_over(mesh: Mesh | None) -> AbstractContextManager[Any]:
+    """While a step is traced: its loops over images run on each device's own (``layers.shares``)."""
+    return nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The devices that hold copies of the arrays of ``tree``; None for one."""
+    sharding = getattr(next(iter(jax.tree.leaves(tree)), None), "sharding", None)
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    return mesh if isinstance(mesh, Mesh) and mesh.size > 1 else None
 
 
 def split_batch(mesh: Mesh | None, batch: Any) -> Any:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from dnas import supernet
 from dnas.ahead import Program
-from dnas.devices import settle
+from dnas.devices import mesh_of, settle, split_batch, spread_over
 from dnas.gates import Gates
 
 if TYPE_CHECKING:
@@ -66,40 +67,54 @@ def recalibrate(
     ``feed``: unaugmented batches of the weight split; where it has fewer images, about as many as it has.
     """
     for index in range(-(-min(images, len(feed.split)) // feed.batch_size)):
-        stats, _ = _program(net, params, stats, gates, *_calibration(feed, index))
+        mesh, batch = _calibration(params, feed, index)
+        stats, _ = _program(net, mesh, params, stats, gates, *batch)
         settle(stats)
     return stats
 
 
-def _calibration(feed: Feed, index: int) -> tuple[Any, ...]:
-    """Images, labels, mask, whether to train, and momentum: i / (i + 1) makes the statistics the mean of all batches so far."""
+def _calibration(params: Any, feed: Feed, index: int) -> tuple[Mesh | None, tuple[Any, ...]]:
+    """Devices, and images, labels, mask, whether to train, and momentum: i / (i + 1) makes the statistics the mean of all
+    batches so far."""
     x, y = feed.batch(index)
-    return x, y, jnp.ones(y.shape), jnp.bool_(True), jnp.float32(index / (index + 1))
+    mesh, shared = _shared(params, (x, y, jnp.ones(y.shape)))
+    return mesh, (*shared, jnp.bool_(True), jnp.float32(index / (index + 1)))
+
+
+def _shared(params: Any, batch: tuple[Any, ...]) -> tuple[Mesh | None, tuple[Any, ...]]:
+    """The devices that hold ``params``, and ``batch`` split over them where they divide it."""
+    mesh = mesh_of(params)
+    mesh = None if mesh is None or batch[0].shape[0] % mesh.size else mesh
+    return mesh, split_batch(mesh, batch)
 
 
 def ahead(net: supernet.Net, params: Any, stats: Any, feed: Feed, gates: Gates | None = None) -> None:
     """Begin to compile what ``recalibrate`` and ``accuracy`` run, in a thread."""
-    _program.ahead(net, params, stats, gates, *_calibration(feed, 0))
+    mesh, batch = _calibration(params, feed, 0)
+    _program.ahead(net, mesh, params, stats, gates, *batch)
 
 
 def accuracy(net: supernet.Net, params: Any, stats: Any, feed: Feed, gates: Gates | None = None) -> Accuracy:
     """Accuracy with running statistics over all images of ``feed``."""
     still, totals = (jnp.bool_(False), jnp.float32(0)), []
     for batch in feed.evaluation():
-        totals.append(_program(net, params, stats, gates, *batch, *still)[1])
+        mesh, shared = _shared(params, batch)
+        totals.append(_program(net, mesh, params, stats, gates, *shared, *still)[1])
         settle(totals[-1])
     hits, loss, n = (float(v) for v in jnp.stack(totals).sum(0))
     return Accuracy(round(hits), round(n), loss / n)
 
 
 def _forward(
-    net: supernet.Net, params: Any, stats: Any, gates: Gates | None, x: Any, y: Any, mask: Any, train: Any, momentum: Any
-) -> tuple[Any, jax.Array]:
+    net: supernet.Net, mesh: Mesh | None, params: Any, stats: Any, gates: Gates | None, x: Any, y: Any, mask: Any, train: Any,
+    momentum: Any,
+) -> tuple[Any, jax.Array]:  # fmt: skip
     """Statistics after the batch, and (hits, summed loss, images). ``train`` is traced: one program serves both uses."""
-    logits, stats = supernet.apply(net, params, stats, x, gates, train, momentum)
+    with spread_over(mesh):
+        logits, stats = supernet.apply(net, params, stats, x, gates, train, momentum)
     logits = logits.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
     return stats, jnp.stack([((logits.argmax(-1) == y) * mask).sum(), (loss * mask).sum(), mask.sum()])
 
 
-_program = Program(_forward, static_argnums=0)
+_program = Program(_forward, static_argnums=(0, 1))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 SWITCH = "DNAS_PROCESS_SETUP"  # set to 0 to leave the process as it is
@@ -23,9 +25,9 @@ COMPILER = {
 }
 
 
-def settings() -> dict[str, str]:
+def settings(devices: int = 1) -> dict[str, str]:
     """What the commands put into the environment of a process; for benchmarks, whose processes are others."""
-    return {"GLIBC_TUNABLES": MALLOC} | ({"XLA_FLAGS": compiler_flags("")} if _only_cpu() else {})
+    return {"GLIBC_TUNABLES": MALLOC} | ({"XLA_FLAGS": compiler_flags("", devices)} if _only_cpu() else {})
 
 
 def set_up(module: str) -> None:
@@ -36,7 +38,8 @@ def set_up(module: str) -> None:
     back to its host. glibc reads these settings at start only, so the command starts itself again, once. The persistent
     compilation cache lies in the user's cache folder. Where JAX has nothing but the CPU, XLA compiles with
     ``COMPILER``: steps take less CPU time, and so does compilation where layers are unlike (equal kernels of layers that are
-    alike are compiled more than once). Settings that the user made are left alone.
+    alike are compiled more than once). ``--devices N`` makes N devices of the CPU there, with a thread each. Settings that
+    the user made are left alone.
     """
     if os.environ.get(SWITCH, "1") == "0":
         return
@@ -45,7 +48,7 @@ def set_up(module: str) -> None:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "jax")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     if _only_cpu():
-        os.environ["XLA_FLAGS"] = compiler_flags(os.environ.get("XLA_FLAGS", ""))
+        os.environ["XLA_FLAGS"] = compiler_flags(os.environ.get("XLA_FLAGS", ""), _devices(sys.argv[1:]))
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = MALLOC
         arguments = [sys.executable, *_interpreter_options(), "-m", module, *sys.argv[1:]]
@@ -54,9 +57,25 @@ def set_up(module: str) -> None:
             os.execv(sys.executable, arguments)
 
 
-def compiler_flags(given: str) -> str:
-    """The value of ``XLA_FLAGS``: ``given``, and ``COMPILER`` where that says nothing."""
-    return " ".join([given, *(f"--{name}={value}" for name, value in COMPILER.items() if f"--{name}=" not in given)]).strip()
+def compiler_flags(given: str, devices: int = 1) -> str:
+    """The value of ``XLA_FLAGS``: ``given``, and where that says nothing ``COMPILER`` and as many ``devices`` of one thread."""
+    several = {"xla_force_host_platform_device_count": str(devices), "xla_cpu_multi_thread_eigen": "false"}
+    flags = COMPILER | (several if devices > 1 else {})
+    return " ".join([given, *(f"--{name}={value}" for name, value in flags.items() if f"--{name}=" not in given)]).strip()
+
+
+def _devices(arguments: list[str]) -> int:
+    """What ``--devices`` asks for, or the run that ``--resume`` continues, up to the number of cores; 1 for several processes,
+    which have devices of their own."""
+    given = dict(pairwise(arguments)) | dict(a.split("=", 1) for a in arguments if "=" in a)
+    wanted = given.get("--devices", "")
+    if "--resume" in given:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # what is wrong with it is said later
+            body = json.loads(Path(given["--resume"], "config.json").read_text(encoding="utf-8"))
+            wanted = str(next((v["devices"] for v in body.values() if isinstance(v, dict) and "devices" in v), ""))
+    if "--distributed" in arguments or not wanted.isdecimal():
+        return 1
+    return min(int(wanted), os.cpu_count() or 1)
 
 
 def _only_cpu() -> bool:

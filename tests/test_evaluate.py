@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -10,12 +11,14 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from jax.sharding import Mesh
 from scipy.stats import binomtest
 
 from dnas import gates, supernet
 from dnas.data.dataset import Split
 from dnas.data.feed import Feed
-from dnas.evaluate import Accuracy, accuracy, recalibrate
+from dnas.devices import replicate
+from dnas.evaluate import Accuracy, _shared, accuracy, recalibrate
 
 SPACE = tiny.stage_space()
 GENOTYPE = (1, 0, 1, 0)
@@ -73,6 +76,18 @@ def test_recalibration_is_the_mean_of_batch_statistics(supernetwork, images: int
         for label, tree in candidates.items():
             same = all(jax.tree.leaves(jax.tree.map(np.array_equal, tree, stats[layer][label])))
             assert same != ((layer, label) in picked)
+
+
+def test_several_devices_measure_as_one(supernetwork) -> None:
+    """Copies of the weights on four devices, which share batches of 8 images; they could not share 6."""
+    net, *weights = supernetwork
+    mesh, images, found = Mesh(np.array(jax.devices()[:4]), ("data",)), feed(21, 8), []
+    for on in (None, mesh):
+        params, stats = replicate(on, weights)
+        stats = recalibrate(net, params, stats, images, CHOSEN)
+        found.append((stats, dataclasses.astuple(accuracy(net, params, stats, images, CHOSEN))))
+    tiny.assert_close(found[1], found[0], 1e-5)
+    assert [_shared(params, (jnp.ones((n, 8)),))[0] for n in (8, 6)] == [mesh, None]
 
 
 def test_statistics_of_the_first_layer_by_hand(supernetwork) -> None:

@@ -39,6 +39,21 @@ def test_compiler_flags_leave_those_of_the_user_alone():
 
 
 @pytest.mark.parametrize(
+    ("words", "devices"),
+    [("--devices 2", 2), ("--space a=b --devices=3 --json", 3), ("--devices 99", 4), ("--devices two", 1), ("--devices", 1),
+     ("--epochs 2", 1), ("--resume run", 3), ("--resume none", 1), ("--devices 2 --distributed", 1)],
+)  # fmt: skip
+def test_a_cpu_is_as_many_devices_as_are_asked_for_up_to_its_cores(words, devices, monkeypatch, in_tmp):
+    (in_tmp / "run").mkdir()
+    (in_tmp / "run" / "config.json").write_text('{"format": "x", "search": {"devices": 3}}')
+    monkeypatch.setattr(process.os, "cpu_count", lambda: 4)
+    assert process._devices(words.split()) == devices
+    flags = process.compiler_flags("--xla_cpu_multi_thread_eigen=true", devices)
+    assert (f"device_count={devices}" in flags) == (devices > 1) and "eigen=false" not in flags
+    assert ("eigen=false" in process.compiler_flags("", devices)) == (devices > 1)
+
+
+@pytest.mark.parametrize(
     ("platforms", "plugin", "flags"), [("cpu", True, True), ("cuda,cpu", False, False), ("", True, False), ("", False, True)]
 )
 def test_only_a_cpu_gets_compiler_flags(platforms, plugin, flags, monkeypatch):

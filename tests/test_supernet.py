@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import dnas
 from dnas import gates, supernet
 from dnas.arch import Architecture
+from dnas.devices import spread_over
 from dnas.errors import ConfigError
 from dnas.gates import Gates
 from dnas.layers.fused import fusible
@@ -185,19 +187,26 @@ def test_wrong_images_and_missing_gates_are_refused() -> None:
 @pytest.mark.parametrize("count", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))])
 @pytest.mark.parametrize("sampled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_several_devices_are_one(sampled: bool, count: int) -> None:
-    """Parameters replicated, images sharded: equal loss, gradients and (global) statistics."""
+    """Parameters replicated, images sharded: equal loss, gradients and (global) statistics; no device sees another's maps."""
     space = tiny.plain_space()
-    description = space if sampled else space.fix((0, 1))
+    description = space if sampled else space.fix((0, 0))
     chosen = gates.one_hot(space, (0, 1)) if sampled else None
     net, params, stats = supernet.init(description, jax.random.key(0))
     x, dy = tiny.normal(1, 16, 8, 8, 3), tiny.normal(2, 16, 3)
-    run = tiny.compiled(partial(tiny.pull, net))
-    one = run(params, stats, x, chosen, dy)
+
+    def run(on: Mesh | None, *given: Any) -> Any:
+        with spread_over(on):
+            return tiny.pull(net, *given)
+
+    one = tiny.compiled(partial(run, None))(params, stats, x, chosen, dy)
     mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
     assert mesh.size == count
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     params, stats, chosen = jax.device_put((params, stats, chosen), everywhere)
-    several = run(params, stats, jax.device_put(x, split), chosen, jax.device_put(dy, split))
+    given = (params, stats, jax.device_put(x, split), chosen, jax.device_put(dy, split))
+    program = tiny.compiled(partial(run, mesh)).lower(*given).compile()
+    assert set(re.findall(r" (all-\w+|collective-\w+)(?:-start)?\(", program.as_text())) == {"all-reduce"}
+    several = program(*given)
     assert len(several["x"].sharding.device_set) == count
     tiny.assert_close(several, one, 1e-5, least=1)
 

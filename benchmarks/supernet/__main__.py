@@ -45,6 +45,7 @@ def _with(case: Case, **changes: Any) -> Case:
 WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
     "alone": (9, (SOFT,)),
     "soft": (9, (SOFT, TORCH, _with(TORCH, layout="nchw"))),
+    "soft-devices": (9, (SOFT, _with(SOFT, devices=2), TORCH)),
     "soft-options": (7, (SOFT, TORCH, _with(SOFT, remat=True), _with(SOFT, compute="bfloat16"))),
     "paths": (
         9,
@@ -62,7 +63,7 @@ class Worker:
     """A process that runs one case."""
 
     def __init__(self, case: Case, cache: str):
-        environment = os.environ | SETTINGS | {"JAX_COMPILATION_CACHE_DIR": cache}
+        environment = os.environ | settings(case.devices) | {"JAX_COMPILATION_CACHE_DIR": cache}
         self.case = case
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.supernet.worker", case.to_json()], env=environment, text=True,

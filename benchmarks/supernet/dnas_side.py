@@ -15,6 +15,7 @@ from dnas import gates as gates_lib
 from dnas import supernet
 from dnas.config import SearchConfig
 from dnas.data import Dataset
+from dnas.devices import split_batch
 from dnas.gates import Gates, Logits
 from dnas.latency.table import LatencyTable
 from dnas.methods import METHODS, Form, everywhere
@@ -29,8 +30,8 @@ class Side:
 
     def __init__(self, case: Case):
         space = case.build()
-        self.batch = random_batch(case)
         self.run: Any = _Fixed(case, space) if case.mode == "fixed" else _Search(case, space)
+        self.batch = split_batch(self.run.mesh, random_batch(case))
         self.parameters = sum(v.size for v in jax.tree.leaves(self.run.state.params))
 
     def prepare(self) -> dict[str, float]:
@@ -67,9 +68,10 @@ class _Search:
         data = Dataset.from_arrays(images, labels, classes=[f"class {i}" for i in range(space.num_classes)])
         config = SearchConfig(
             lut="samsung_s8.json", batch_size=case.batch, method=name, lr=1e-3, compute=case.compute,  # type: ignore[arg-type]
-            remat=case.remat, devices=1,
+            remat=case.remat, devices=case.devices,
         )  # fmt: skip
         self.setup = engine.prepare(config, space, LatencyTable.load("samsung_s8.json"), data)
+        self.mesh = self.setup.mesh
         chosen = case.chosen(space)
         logits = {n: np.zeros(len(c.options), np.float32) for n, c in space.choices.items()}
         for n, indices in chosen.items():
@@ -94,8 +96,9 @@ class _Fixed:
     def __init__(self, case: Case, space: Space):
         genotype = [v[0] for v in case.chosen(space).values()]
         batches: Any = _Batches(case.batch)
-        recipe = TrainConfig(epochs=1000, lr=1e-3, remat=case.remat, devices=1, compute=case.compute)  # type: ignore[arg-type]
+        recipe = TrainConfig(epochs=1000, lr=1e-3, remat=case.remat, devices=case.devices, compute=case.compute)  # type: ignore[arg-type]
         self.phase = TrainPhase(space.fix(genotype), batches, complete(recipe))
+        self.mesh = self.phase.mesh
         _, params, stats = supernet.init(self.phase.architecture, jax.random.key(0))
         self.state = self.phase.init(params, stats)
 

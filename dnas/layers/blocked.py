@@ -9,7 +9,8 @@ of the depthwise convolution is kept for the backward pass. Three identities sav
   needs: sum dz e_j = W_j' P_j;
 * hence dx = dz (g W)' - (x - mean(x)) M - v, with a matrix M [c, c] and a vector v that are known after the last block.
 
-For CPUs; the batch's statistics are always used (training). Maps are NHWC.
+For CPUs; the batch's statistics are always used (training). Maps are NHWC. Several devices work through their own images and
+add up their sums.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from jaxtyping import Array, Float
 from dnas.layers.blocks import Blocks, Maps
 from dnas.layers.conv import Pads, add_taps, flat, per_channel, shift_add, spread, sums
 from dnas.layers.norm import activate
+from dnas.layers.shares import ALL, OWN, devices, on_each, summed
 
 
 class Spec(NamedTuple):
@@ -68,6 +70,9 @@ class Kept(NamedTuple):
 
     projections: tuple[Float[Array, "pixels o"], ...]
     moments: Moments
+
+
+KEPT: Any = Kept(OWN, ALL)  # type: ignore[arg-type]
 
 
 def input_moments(x: Maps) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
@@ -135,8 +140,22 @@ class _Running(NamedTuple):
         spread = self.spread + sums(flat(centred)) + step * step * pixels * (1 - share)
         return _Running(self.centre + step * share, spread)
 
+    def of_all(self, pixels: int) -> _Running:
+        """That of all devices, ``pixels`` on each."""
+        if devices() == 1:
+            return self
+        centre = summed(self.centre) / devices()
+        return _Running(centre, summed(self.spread + jnp.square(self.centre - centre) * pixels))
+
 
 def _forward(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, given: Kept | None) -> Any:
+    run = on_each(partial(_forward_here, spec), (OWN, ALL, ALL, ALL, KEPT if given else ALL), (OWN, KEPT, OWN, OWN))
+    y, kept, e, d = run(x, mean, cov, w, given)
+    return (y, kept), (x, mean, cov, w, kept, given, e, d)
+
+
+def _forward_here(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, given: Kept | None) -> Any:
+    """(y, kept, expansions and depthwise outputs for the backward pass, None where they are not kept)"""
     blocks = Blocks(x, w.taps, spec.mids, spec.stride, spec.pads)
     e = d = None
     kept = given
@@ -147,8 +166,9 @@ def _forward(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, g
             w.project_bias, w.project_scale,  # not yet known
         )  # fmt: skip
         e, d, found = _convolve(blocks, x, w, _fold(spec, w, first), spec.act, True)
-        count = d.size // d.shape[-1]
-        moments = first._replace(depthwise_mean=found.centre, depthwise_var=found.spread / count)
+        pixels = d.size // d.shape[-1]
+        found = found.of_all(pixels)
+        moments = first._replace(depthwise_mean=found.centre, depthwise_var=found.spread / (pixels * devices()))
         f = _fold(spec, w, moments)
 
         def project(i: jax.Array, out: Any) -> Any:
@@ -159,7 +179,7 @@ def _forward(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, g
                 for own, g, o, kernel, all_ in parts
             )
 
-        start = tuple(lax.empty((count, k.shape[-1]), x.dtype) for k in w.project)
+        start = tuple(lax.empty((pixels, k.shape[-1]), x.dtype) for k in w.project)
         projections = lax.fori_loop(0, blocks.count, project, start)
         last = [_moments(p) for p in projections]  # narrow maps: one pass over all of them is as fast as blocks
         moments = moments._replace(project_mean=tuple(m for m, _ in last), project_var=tuple(v for _, v in last))
@@ -169,13 +189,14 @@ def _forward(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, g
     constants = (b * gate - m * gain for b, gate, m, gain in zip(w.project_bias, w.gates, means, gains, strict=True))
     y: Any = sum(p * per_channel(gain, p) for p, gain in zip(kept.projections, gains, strict=True))
     y = y + per_channel(sum(constants, jnp.zeros_like(means[0])), y)
-    return (y.reshape(blocks.batch, blocks.height, blocks.width, -1), kept), (x, mean, cov, w, kept, given, e, d)
+    return y.reshape(blocks.batch, blocks.height, blocks.width, -1), kept, e, d
 
 
 def _moments(pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance of every column."""
-    mean = sums(pixels) / pixels.shape[0]
-    return mean, sums(lax.optimization_barrier(jnp.square(pixels - per_channel(mean, pixels)))) / pixels.shape[0]
+    rows = pixels.shape[0] * devices()
+    mean = summed(sums(pixels)) / rows
+    return mean, summed(sums(lax.optimization_barrier(jnp.square(pixels - per_channel(mean, pixels))))) / rows
 
 
 def _outer(spec: Spec, w: Weights, moments: Moments, i: int) -> tuple[jax.Array, jax.Array]:
@@ -186,8 +207,8 @@ def _outer(spec: Spec, w: Weights, moments: Moments, i: int) -> tuple[jax.Array,
 
 def _convolve(
     blocks: Blocks, x: Maps, w: Weights, f: _Folded, act: str, measure: bool
-) -> tuple[jax.Array, jax.Array, _Running]:
-    """(expansions, empty unless they are kept; depthwise outputs; and, if asked for, the moments of these)"""
+) -> tuple[jax.Array | None, jax.Array, _Running]:
+    """(expansions, None unless they are kept; depthwise outputs; and, if asked for, the moments of these)"""
 
     def convolve(i: jax.Array, carry: Any) -> Any:
         e_kept, d_kept, found = carry
@@ -199,22 +220,32 @@ def _convolve(
 
     d = lax.empty((blocks.batch, blocks.height, blocks.width, blocks.wide), x.dtype)
     e = lax.empty((x.size // x.shape[-1], blocks.wide), x.dtype) if blocks.keep else jnp.zeros(())
-    return lax.fori_loop(0, blocks.count, convolve, (e, d, _Running.zero(w.expand_scale)))
+    e, d, found = lax.fori_loop(0, blocks.count, convolve, (e, d, _Running.zero(w.expand_scale)))
+    return e if blocks.keep else None, d, found
 
 
 def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
-    x, mean, cov, w, kept, given, e_all, d_all = saved
-    dy, moments, projections = flat(cotangents[0]), kept.moments, kept.projections
+    x, mean, cov, w, kept, given, e, d = saved
+    run = on_each(partial(_backward_here, spec), (OWN, ALL, ALL, ALL, KEPT, OWN, OWN, OWN), (OWN, ALL))
+    dx, dw = run(x, mean, cov, w, kept, e, d, cotangents[0])
+    return dx, jnp.zeros_like(mean), jnp.zeros_like(cov), dw, jax.tree.map(jnp.zeros_like, given)
+
+
+def _backward_here(
+    spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, kept: Kept, e_all: Any, d_all: Any, dy: jax.Array
+) -> tuple[jax.Array, Weights]:
+    """(gradient of x, gradient of the weights)"""
+    dy, moments, projections = flat(dy), kept.moments, kept.projections
     blocks = Blocks(x, w.taps, spec.mids, spec.stride, spec.pads)
     f = _fold(spec, w, moments)
     if d_all is None:
         e_all, d_all, _ = _convolve(blocks, x, w, f, spec.act, False)
     pixels = flat(x)
-    inner, outer = pixels.shape[0], dy.shape[0]
+    inner, outer = (v.shape[0] * devices() for v in (pixels, dy))
     zero, k = jnp.zeros_like(w.expand_scale), blocks.k
     gains, inverses = zip(*(_outer(spec, w, moments, i) for i in range(len(spec.mids))), strict=True)
 
-    total_dy, raw = sums(dy), [sums(lax.optimization_barrier(dy * p)) for p in projections]
+    total_dy, raw = summed((sums(dy), [sums(lax.optimization_barrier(dy * p)) for p in projections]))
     # sums of dy times each normalised projection; the gradients of the last BNs and of the gates follow
     products = [(r - m * total_dy) * s for r, m, s in zip(raw, moments.project_mean, inverses, strict=True)]
     dgates = jnp.stack([
@@ -252,12 +283,13 @@ def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
         return dz_kept, total + sums(dz), product + sums(lax.optimization_barrier(dz * centred)), dproject
 
     start = (
-        lax.empty((outer, blocks.wide), x.dtype) if blocks.keep else jnp.zeros(()),
+        lax.empty((dy.shape[0], blocks.wide), x.dtype) if blocks.keep else jnp.zeros(()),
         zero,
         zero,
         tuple(jnp.zeros_like(p) for p in w.project),
     )
     dz_kept, dbias, product, dproject = lax.fori_loop(0, blocks.count, gather, start)
+    dbias, product, dproject = summed((dbias, product, dproject))
     dscale = product * f.depthwise_inverse
     slope = f.depthwise_inverse * dscale / outer
 
@@ -280,6 +312,7 @@ def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
 
     begin: Any = (lax.empty(pixels.shape, x.dtype), jnp.zeros_like(w.expand), zero, jnp.zeros((k * k, blocks.wide), x.dtype))
     dx, cross, total, taps = lax.fori_loop(0, blocks.count, scatter, begin)
+    cross, total, taps = summed((cross, total, taps))
     # from here on the matrices are [c, m] or smaller
     scale = f.inverse * ((w.expand * cross).sum(0) - moments.expand_mean * total)
     gain = f.inverse * w.expand_scale
@@ -292,7 +325,7 @@ def _backward(spec: Spec, saved: Any, cotangents: Any) -> Any:
         dexpand, scale, total, taps.reshape(w.taps.shape), dscale, dbias, dproject,
         tuple(gate * p for gate, p in zip(w.gates, products, strict=True)), tuple(gate * total_dy for gate in w.gates), dgates,
     )  # fmt: skip
-    return dx, jnp.zeros_like(mean), jnp.zeros_like(cov), dw, jax.tree.map(jnp.zeros_like, given)
+    return dx, dw
 
 
 blocked.defvjp(_forward, _backward)

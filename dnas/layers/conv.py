@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from dnas.layers.shares import ALL, OWN, on_each, summed
+
 ACCUMULATOR_BYTES = 2**19  # within the 1 to 2 MiB second-level caches of today
 PIECES = 8  # rows that are summed in registers by the kernel gradient
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -88,7 +90,8 @@ def _depthwise_bwd(stride: int, pads: Pads, saved: tuple[jax.Array, jax.Array], 
     k = kernel.shape[0]
     dx = shift_add(lax.optimization_barrier(spread(dy, k, stride, pads, sizes)), kernel[::-1, ::-1], 1)
     # the barriers keep XLA from computing neighbours again in each of the k * k reads
-    return lax.optimization_barrier(dx), _kernel_gradient(padded, dy, k, stride).astype(kernel.dtype)
+    dkernel = on_each(partial(_kernel_gradient, k, stride), (OWN, OWN), ALL)(padded, dy)
+    return lax.optimization_barrier(dx), dkernel.astype(kernel.dtype)
 
 
 depthwise.defvjp(_depthwise_fwd, _depthwise_bwd)
@@ -116,7 +119,7 @@ def window(x: jax.Array, i: int, j: int, height: int, width: int, stride: int) -
     return x[..., i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride, :]
 
 
-def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Array:
+def _kernel_gradient(k: int, stride: int, x: jax.Array, dy: jax.Array) -> jax.Array:
     """sum_n,h,w x[shifted] * dy per shift and channel, by blocks that stay in a second-level cache.
 
     A block is some rows of one image, or some whole images.
@@ -136,7 +139,7 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Ar
         return add_taps(total, part, lambda: gradient, stride)
 
     total = lax.fori_loop(0, count // images * strips, add, jnp.zeros((k * k, channels), dtype))
-    return total.reshape(k, k, channels)
+    return summed(total).reshape(k, k, channels)
 
 
 def add_taps(

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dnas.layers.conv import block_size, per_channel
+from dnas.layers.shares import ALL, OWN, on_each, summed
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -152,7 +153,10 @@ def channel_sums(terms: Callable[..., tuple[jax.Array, ...]], *maps: Float[Array
     """
     if jax.default_backend() != "cpu":
         return tuple(t.sum((0, 1, 2)) for t in terms(*maps))
+    return on_each(partial(_by_images, terms), (OWN,) * len(maps), ALL)(*maps)
 
+
+def _by_images(terms: Callable[..., tuple[jax.Array, ...]], *maps: jax.Array) -> tuple[jax.Array, ...]:
     count = maps[0].shape[0]
     example = [jax.ShapeDtypeStruct((1, *m.shape[1:]), m.dtype) for m in maps]
     one = jax.eval_shape(terms, *example)
@@ -164,4 +168,4 @@ def channel_sums(terms: Callable[..., tuple[jax.Array, ...]], *maps: Float[Array
 
     zeros = tuple(jnp.zeros((images, *t.shape[1:]), t.dtype) for t in one)
     sums = lax.fori_loop(0, count // images, add, zeros)
-    return tuple(s.sum((0, 1, 2)) for s in sums)
+    return tuple(summed([s.sum((0, 1, 2)) for s in sums]))

@@ -12,6 +12,7 @@ import optax
 
 from dnas import evaluate, supernet
 from dnas.ahead import Program
+from dnas.devices import spread_over
 from dnas.gates import Gates, Logits, one_hot
 from dnas.latency.terms import latency_ms
 from dnas.masked import masked_update
@@ -87,7 +88,8 @@ class Programs:
 
     def _gradients(self, maker: Maker, smooth: float) -> Any:
         def gradients(*args: Any) -> Gradients:
-            return self._compute(maker, smooth, *args)
+            with spread_over(self.setup.mesh):
+                return self._compute(maker, smooth, *args)
 
         return gradients
 

@@ -122,7 +122,8 @@ class TrainConfig:
     remat: bool = False
     """Keep only the input of each layer for the backward pass: less memory, more time. No unit."""
     devices: int | None = None
-    """Devices that share each batch: a number from 1. Default: as many local ones as divide it. No unit."""
+    """Devices that share each batch: a number from 1; a CPU is made as many, up to its cores. Default: as many local ones as
+    divide it. No unit."""
     distributed: bool = False
     """Run as one of several processes that share each batch, as in dnas.search. No unit."""
     seed: int = 0

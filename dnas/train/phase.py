@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from dnas import supernet
 from dnas.arch import Architecture
-from dnas.devices import data_mesh, replicate, split_batch
+from dnas.devices import data_mesh, replicate, split_batch, spread_over
 from dnas.evaluate import accuracy
 from dnas.loop import Info
 from dnas.ops import LinearOp
@@ -139,6 +139,10 @@ class TrainPhase:
         gradient = jax.value_and_grad(losses, has_aux=True)
 
         def train_step(state: State, x: jax.Array, y: jax.Array, teacher: Any = None) -> tuple[State, Info]:
+            with spread_over(self.mesh):
+                return update(state, x, y, teacher)
+
+        def update(state: State, x: jax.Array, y: jax.Array, teacher: Any) -> tuple[State, Info]:
             key = jax.random.fold_in(jax.random.key(config.seed), state.step)
             if parts == 1:
                 (loss, (stats, hits)), gradients = gradient(state.params, state.stats, x, y, key, teacher)
