@@ -19,9 +19,7 @@ MALLOC = ":".join(
 
 COMPILER = {
     "xla_backend_optimization_level": "1",
-    "xla_backend_extra_options": ",".join(
-        f"xla_cpu_disable_{what}" for what in ("new_fusion_emitters", "slp_vectorizer", "loop_unrolling")
-    ),
+    "xla_backend_extra_options": "xla_cpu_disable_slp_vectorizer,xla_cpu_disable_loop_unrolling",
 }
 
 
@@ -37,9 +35,8 @@ def set_up(module: str) -> None:
     call, and faulting their pages in takes up to half of a step, also with huge pages where a virtual machine gives free memory
     back to its host. glibc reads these settings at start only, so the command starts itself again, once. The persistent
     compilation cache lies in the user's cache folder. Where JAX has nothing but the CPU, XLA compiles with
-    ``COMPILER``: steps take less CPU time, and so does compilation where layers are unlike (equal kernels of layers that are
-    alike are compiled more than once). ``--devices N`` makes N devices of the CPU there, with a thread each. Settings that
-    the user made are left alone.
+    ``COMPILER``: compilation and steps take less CPU time. ``--devices N`` makes N devices of the CPU there, with a thread
+    each. Settings that the user made are left alone.
     """
     if os.environ.get(SWITCH, "1") == "0":
         return

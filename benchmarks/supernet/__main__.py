@@ -2,6 +2,8 @@
 
     python -m benchmarks.supernet                    every workload of this machine; an hour or more on two cores
     python -m benchmarks.supernet soft paths         some of them (see WORKLOADS)
+    python -m benchmarks.supernet --cache=FOLDER paths   programs that an earlier call compiled are loaded from FOLDER; results
+                                                     say so, and their compile_s are seconds of loading
 
 Sides of one workload take turns, a step each, so that a busy machine slows all of them; medians over the turns, with the
 interquartile range. All processes have the settings of dnas' commands (malloc, and on a CPU XLA's). ``peak`` is a
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,19 +119,26 @@ def workers(cases: tuple[Case, ...], cache: str) -> Iterator[list[Worker]]:
             worker.process.kill()
 
 
-def measure(turns: int, cases: tuple[Case, ...]) -> dict[str, Any]:
-    """Rows for ``cases``, in turns. Cold and warm start of the first case's programs come with its row."""
-    with tempfile.TemporaryDirectory() as cache:
+def measure(turns: int, cases: tuple[Case, ...], kept: str | None = None) -> dict[str, Any]:
+    """Rows for ``cases``, in turns. Cold and warm start of the first case's programs come with its row.
+
+    ``kept``: a compilation cache that stays; starts are then as warm as it is.
+    """
+    with tempfile.TemporaryDirectory() if kept is None else nullcontext(kept) as cache:
         load = os.getloadavg()[0]
         with workers(cases, cache) as running:
             for _ in range(turns):
                 for worker in running:
                     worker.turn()
             rows = [w.result() for w in running]
-        with workers(cases[:1], cache) as again:
-            rows[0]["warm_prepare_s"] = again[0].start["prepare_s"]
+        if kept is None:
+            with workers(cases[:1], cache) as again:
+                rows[0]["warm_prepare_s"] = again[0].start["prepare_s"]
     ratios = {r["name"]: r["step_s"] / rows[0]["step_s"] for r in rows[1:]}
-    return {"workload": cases[0].workload, "turns": turns, "load_before": load, "rows": rows, "time_of_first_times": ratios}
+    return {
+        "workload": cases[0].workload, "turns": turns, "load_before": load, "programs": "loaded" if kept else "compiled",
+        "rows": rows, "time_of_first_times": ratios,
+    }  # fmt: skip
 
 
 def table(body: dict[str, Any]) -> str:
@@ -151,7 +160,8 @@ def table(body: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(WORKLOADS)
+    kept = next((a.removeprefix("--cache=") for a in sys.argv[1:] if a.startswith("--cache=")), None)
+    names = [a for a in sys.argv[1:] if not a.startswith("--cache=")] or list(WORKLOADS)
     if unknown := [n for n in names if n not in WORKLOADS]:
         print(f"unknown workload {unknown[0]!r}; expected some of: {', '.join(WORKLOADS)}", file=sys.stderr)
         raise SystemExit(2)
@@ -169,7 +179,7 @@ def main() -> None:
         if name in body["workloads"]:
             continue
         print(name, flush=True)
-        body["workloads"][name] = measure(*WORKLOADS[name]) | {"date": time.strftime("%Y-%m-%d")}
+        body["workloads"][name] = measure(*WORKLOADS[name], kept) | {"date": time.strftime("%Y-%m-%d")}
         path.write_text(json.dumps(body, indent=1) + "\n")
     print(table(body))
 
