@@ -46,13 +46,11 @@ def _with(case: Case, **changes: Any) -> Case:
 # name: (turns, cases); the first case is what the others are compared with
 WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
     "alone": (9, (SOFT,)),
-    "soft": (9, (SOFT, TORCH, _with(TORCH, layout="nchw"))),
-    "soft-devices": (9, (SOFT, _with(SOFT, devices=2), TORCH)),
+    "soft": (9, (SOFT, _with(SOFT, devices=2), TORCH)),
+    "layouts": (5, (TORCH, _with(TORCH, layout="nchw"))),
     "soft-options": (7, (SOFT, TORCH, _with(SOFT, remat=True), _with(SOFT, compute="bfloat16"))),
-    "paths": (
-        9,
-        (SAMPLED, FIXED, _with(SAMPLED, paths=2), _with(SAMPLED, side="torch"), _with(FIXED, side="torch")),
-    ),
+    "paths": (9, (SAMPLED, FIXED, _with(SAMPLED, side="torch"), _with(FIXED, side="torch"))),
+    "two-paths": (9, (SAMPLED, _with(SAMPLED, paths=2))),
     "candidates": (9, (_with(SAMPLED, candidates=18), _with(SAMPLED, candidates=3))),
     "large": (5, tuple(_with(c, space="fbnet", batch=8) for c in (SAMPLED, FIXED, _with(SAMPLED, side="torch")))),
     "soft-large": (3, tuple(_with(c, space="fbnet", batch=4) for c in (_with(SOFT, remat=True), TORCH))),
