@@ -46,7 +46,8 @@ def _with(case: Case, **changes: Any) -> Case:
 # name: (turns, cases); the first case is what the others are compared with
 WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
     "alone": (9, (SOFT,)),
-    "soft": (9, (SOFT, _with(SOFT, devices=2), TORCH)),
+    "soft": (21, (SOFT, TORCH)),
+    "soft-devices": (9, (SOFT, _with(SOFT, devices=2), TORCH)),
     "layouts": (5, (TORCH, _with(TORCH, layout="nchw"))),
     "soft-options": (7, (SOFT, TORCH, _with(SOFT, remat=True), _with(SOFT, compute="bfloat16"))),
     "paths": (9, (SAMPLED, FIXED, _with(SAMPLED, side="torch"), _with(FIXED, side="torch"))),
