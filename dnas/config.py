@@ -60,7 +60,7 @@ class SearchConfig:
     """Networks that single-path measures or random-search trains, at most as many as epochs: a number from 1. No unit.
     Default: the recipe's (single-path short 200, paper 1000), 8 for random-search."""
     evolution: Literal["regularised", "nsga2"] | None = None
-    """How single-path looks for its network: regularised evolution by accuracy, or nsga2 by accuracy and all costs. No unit.
+    """How single-path looks for its network: regularised evolution by loss, or nsga2 by loss and all costs. No unit.
     Default: regularised."""
     band: float | None = None
     """Where the band of random-search begins, as a share of the target, 0 to 1; it ends there. No unit. Default: 0.9."""
@@ -93,8 +93,8 @@ class SearchConfig:
     """Run folder to continue; takes every other option from its config.json. No unit. Default: none."""
     derive: Literal["budget", "argmax", "sample"] | None = None
     """How the network is chosen at the end: budget takes the most probable networks that keep every target, exactly, and of
-    these the one that is most accurate on the selection split; argmax takes the likeliest candidate of each layer, which may
-    miss the target; sample draws networks and keeps the most accurate one. No unit. Default: budget where there is a target,
+    these the one of the smallest loss on the selection split; argmax takes the likeliest candidate of each layer, which may
+    miss the target; sample draws networks and keeps the best so. No unit. Default: budget where there is a target,
     else argmax."""
     derive_samples: int | None = None
     """Networks drawn by --derive sample, or listed by budget, to be compared: a number from 1. Default: 32 by budget,

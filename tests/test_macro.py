@@ -56,7 +56,8 @@ def made_up(judges: dict[float, Judge], case: str, seeds: int, place: int) -> li
         rows.append({
             "case": case, "share": share, "seed": seed, "code": code, "argmax": worse, "ms": 1.0, "inherited": 0.5,
             "mixture": 0.52, "entropy": 0.1, "images": 100_000, "cpu_s": 500.0, "shared_cpu_s": 300.0, "networks": 32,
-            "epochs": 6, "path": [[n, worse] for n in (10_000, 20_000, 50_000)] + [[100_000, code]],
+            "epochs": 6, "compared": {code: [40, 1.8], worse: [50, 1.9]},
+            "path": [[n, worse] for n in (10_000, 20_000, 50_000)] + [[100_000, code]],
         })  # fmt: skip
     return rows
 
@@ -67,7 +68,10 @@ def test_a_verdict(judges: dict[float, Judge]) -> None:
     assert body["regret"]["gumbel"]["all"]["n"] == 3 and body["regret"]["single-path"]["all"]["n"] == 2
     assert body["regret"]["single-path"]["by_target"]["0.25"]["n"] == 3
     assert body["cost"]["gumbel"]["of_a_training"] == 0.04 and body["worth"]["gumbel"] == "more than 32"
-    assert body["gap"]["gumbel"]["mean"] == pytest.approx(2.0)
+    assert body["gap"]["gumbel"]["mean"] == pytest.approx(2.0) and len(body["gap"]) == 2
+    other = body["regret"]["gumbel" + verdict.BY_ACCURACY]["all"]  # the worse network is the more accurate one
+    assert other["n"] == 3 and other["mean"] > body["regret"]["gumbel"]["all"]["mean"]
+    assert body["default_against"]["gumbel" + verdict.BY_ACCURACY]["mean"] < 0
     every = {n: b["all"] for n, b in body["baselines"].items()}
     assert every["random search, 32"] < every["random search, 1"] < every["best uniform op"]
     against = body["default_against"]["random search, 1"]

@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,16 @@ from test_search_steps import images
 from dnas import gates, loop, supernet
 from dnas.config import SearchConfig, complete, with_recipe
 from dnas.errors import ConfigError, Interrupted
+from dnas.evaluate import Accuracy
 from dnas.methods import METHODS, reinforce, two_path
 from dnas.methods.base import Draw
 from dnas.methods.structure import identities, neighbours
 from dnas.optimisers import sgd_cosine
 from dnas.recipes import TRAITS
-from dnas.search import init, resume, run
+from dnas.search import init, measured, resume, run
 from dnas.search.programs import NEVER
 from dnas.search.schedule import Schedule
-from dnas.space import Width
+from dnas.space import Genotype, Width
 
 LOGITS = jnp.array([1.0, 0.0, -1.0, 0.5])
 
@@ -241,7 +242,7 @@ def test_interrupted_and_resumed_gives_the_bytes_of_an_uninterrupted_run(
         patch.setattr(loop.jax, "block_until_ready", counting)
         with pytest.raises(Interrupted):
             run(**inputs, **options, out=tmp_path / "cut", progress=False)
-    if name == "single-path":  # two of the networks, and half a line
+    if name in ("single-path", "two-path"):  # two of the networks, and half a line
         lines = (tmp_path / "whole" / "measured.jsonl").read_text().splitlines(keepends=True)
         (tmp_path / "cut" / "measured.jsonl").write_text("".join(lines[:2]) + lines[2][:9])
     again = resume(tmp_path / "cut", **inputs, progress=False)
@@ -249,3 +250,23 @@ def test_interrupted_and_resumed_gives_the_bytes_of_an_uninterrupted_run(
     for file in ("architecture.json", "history.jsonl"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert whole.latency.total_ms <= whole.architecture.provenance["target_ms"]
+
+
+def test_networks_are_measured_once_and_a_resumed_run_takes_them_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Genotype] = []
+
+    def measure(setup: Any, state: Any, genotype: Genotype) -> Accuracy:
+        asked.append(genotype)
+        return Accuracy(genotype[0], 10, 0.5)
+
+    monkeypatch.setattr(measured, "measure", measure)
+    first = measured.Measured(cast(Any, None), cast(Any, None), tmp_path)
+    for genotype in ((1, 0), (2, 0), (1, 0)):
+        first.of(genotype)
+    assert asked == list(first) == [(1, 0), (2, 0)]
+    path = tmp_path / measured.FILE
+    path.write_text(path.read_text()[:-9])  # the second line was cut off
+    again = measured.Measured(cast(Any, None), cast(Any, None), tmp_path)
+    assert [again.of(g).hits for g in ((1, 0), (2, 0))] == [1, 2] and asked == [(1, 0), (2, 0), (2, 0)]

@@ -22,7 +22,8 @@ def verdict(body: dict[str, Any]) -> Any:
             axes[0].plot(path["images"], each.T, "-", color=colour(place), linewidth=0.6, alpha=0.5)
             axes[0].plot(path["images"], each.mean(0), "-" + marker(place), color=colour(place), markersize=4,
                          label=f"{name}: epochs")  # fmt: skip
-        if end := body["regret"][name].get("all"):
+        end = body["regret"][name].get("all")
+        if end and name in body["cost"]:
             axes[0].plot(body["cost"][name]["images"], end["mean"], marker(place), color=colour(place), markersize=10,
                          markerfacecolor="none", label=f"{name}: its choice")  # fmt: skip
     for index, way in enumerate(("random search", "evolution")):

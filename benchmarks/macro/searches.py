@@ -9,6 +9,8 @@ own architecture steps, as many as a search of its own would have; single-path h
 from __future__ import annotations
 
 import dataclasses
+import json
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +26,12 @@ from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.latency import LatencyTable
 from dnas.latency.terms import price
+from dnas.loop import Watcher
 from dnas.runs import Journal
-from dnas.search import Setup, prepare
+from dnas.search import Setup, measured, prepare
 from dnas.search.choose import choose
 from dnas.search.console import Console
+from dnas.search.engine import State
 from dnas.search.family import begin, rows_of
 from dnas.search.finish import SUPERNET
 from dnas.search.phase import SearchPhase
@@ -110,12 +114,22 @@ def search(setup: Setup, keep: Path) -> list[dict[str, Any]]:
         checkpoint.save(keep / SUPERNET, 0, trees, {"space": setup.space.fingerprint})
         shared = time.process_time() - begun
         return [
-            {**found(member, journal, index, choose(member, state.member(index), watcher)[0]), "shared_cpu_s": round(shared, 1)}
+            {**found(member, journal, index, *chosen(member, state.member(index), watcher)), "shared_cpu_s": round(shared, 1)}
             for index, member in enumerate(setup.members)
         ]
 
 
-def found(setup: Setup, journal: Journal, index: int, notes: dict[str, Any]) -> dict[str, Any]:
+def chosen(setup: Setup, state: State, watcher: Watcher) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """What ``choose`` says, and code -> [hits, loss] on the selection images of each network that it compared."""
+    with tempfile.TemporaryDirectory() as folder:
+        notes, _, _ = choose(setup, state, watcher, Path(folder))
+        rows = [json.loads(line) for line in (Path(folder) / measured.FILE).read_text().splitlines()]
+    return notes, {code_of(r["genotype"]): [r["hits"], round(r["loss"], 5)] for r in rows}
+
+
+def found(
+    setup: Setup, journal: Journal, index: int, notes: dict[str, Any], compared: dict[str, list[float]]
+) -> dict[str, Any]:
     """A row of one member: the network, and what would have been derived after each epoch: [training images, code]."""
     history, schedule, batch = rows_of(journal.history, index), setup.schedule, setup.config.batch_size or 0
     members, last = schedule.members, history[-1]
@@ -129,7 +143,8 @@ def found(setup: Setup, journal: Journal, index: int, notes: dict[str, Any]) -> 
         "argmax": code_of(notes["derivation"]["argmax_genotype"]), "expected_ms": last["expected_ms"],
         "entropy": last["entropy"], "skip_share": [round(r["skip_share"], 4) for r in history],
         "mixture": last["mixture_accuracy"], "inherited": hits / n, "inherited_loss": loss, "selection_images": n,
-        "networks": notes["draws"], "images": own[-1], "family_images": schedule.before(schedule.epochs) * batch,
+        "networks": notes["draws"], "compared": compared,
+        "images": own[-1], "family_images": schedule.before(schedule.epochs) * batch,
         "train_accuracy": [r["train_accuracy"] for r in history], "path": path,
         "probabilities": {k: [round(p, 4) for p in v] for k, v in last["probabilities"].items()},
     }  # fmt: skip

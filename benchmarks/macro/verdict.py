@@ -20,14 +20,16 @@ from dnas.oracle import Oracle
 
 TRAINING_IMAGES = 50 * 50_000
 TRIES = (1, 4, 8, 16, 32)  # trainings
+BY_ACCURACY = ", compared by accuracy"
 DRAWS = 100  # seeds of what costs nothing here
 
 
 def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) -> dict[str, Any]:
     """All tables, over the targets of ``judges``; cases that lack a target are left out of what is a mean over all."""
-    shares = sorted(judges)
+    shares, run = sorted(judges), list(dict.fromkeys(r["case"] for r in rows))
+    searched, rows = rows, [*rows, *by_accuracy(rows)]
     every_case = regrets(rows, judges)
-    found = {c: every_case[c] for c in CASES if c in every_case}
+    found = {c: every_case[c] for c in [*CASES, *every_case] if c in every_case}
     base = baselines(judges, draws)
     means = {n: {s: float(np.mean(v)) for s, v in per.items()} for n, per in base.items()}
     of_case = {c: v for c, each in found.items() if (v := by_seed(each, shares))}
@@ -48,15 +50,25 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) 
         },
         "default_against": against(of_case.get(DEFAULT, {}), of_case, every),
         "worth": {c: worth(v, every) for c, v in of_case.items()},
-        "cost": {c: cost([r for r in rows if r["case"] == c]) for c in found},
-        "gap": {c: gap([r for r in rows if r["case"] == c]) for c in found},
-        "anytime": {c: path for c in found if (path := anytime([r for r in rows if r["case"] == c], judges))},
+        "cost": {c: cost([r for r in searched if r["case"] == c]) for c in run},
+        "gap": {c: gap([r for r in searched if r["case"] == c]) for c in run},
+        "anytime": {c: path for c in run if (path := anytime([r for r in searched if r["case"] == c], judges))},
         "searches": [
             {**{k: r[k] for k in ("case", "share", "seed", "code", "argmax", "ms", "inherited", "mixture", "entropy")},
              "regret": judges[r["share"]].regret(r["code"]), "rank": judges[r["share"]].rank(r["code"]),
              "argmax_within": judges[r["share"]].within(r["argmax"])} for r in rows
         ],
     }  # fmt: skip
+
+
+def by_accuracy(rows: Sequence[Row]) -> list[Row]:
+    """What would have been found if networks were compared by accuracy: of the searches that say what each had."""
+    found = []
+    for row in (r for r in rows if r.get("compared") and r["path"]):
+        compared = row["compared"]
+        code = max(compared, key=lambda c: (compared[c][0], -compared[c][1]))
+        found.append({**row, "case": row["case"] + BY_ACCURACY, "code": code, "inherited": None})
+    return found
 
 
 def distinct(judge: Judge) -> set[str]:
@@ -125,7 +137,8 @@ def cost(rows: Sequence[Row]) -> dict[str, Any]:
 
 def warm_up(case: str, epochs: int) -> int:
     """Epochs after which equal logits choose nothing yet."""
-    config = SearchConfig(lut="samsung_s8", target_ms=1.0, epochs=epochs, **CASES[case].options)
+    options = CASES[case.removesuffix(BY_ACCURACY)].options
+    config = SearchConfig(lut="samsung_s8", target_ms=1.0, epochs=epochs, **options)
     return warm_up_epochs(with_recipe(config))
 
 

@@ -1,6 +1,6 @@
 """Single-path one-shot: every weight step trains one path, drawn uniformly; evolution then chooses (Guo et al. 2020, SPOS,
 arXiv:1904.00420). There are no logits to learn: after the training, ``dnas.methods.evolution`` compares networks by their
-recalibrated accuracy on the selection split, with the supernet's weights, all within the budget.
+loss on the selection split, recalibrated, with the supernet's weights, all within the budget.
 """
 
 from __future__ import annotations

@@ -12,14 +12,15 @@ from dnas.evaluate import Accuracy
 from dnas.loop import Watcher
 from dnas.search.engine import Setup, State
 from dnas.search.evolve import evolve
+from dnas.search.measured import Measured, value
 from dnas.search.one_by_one import best
-from dnas.search.phase import describe, held, measure
+from dnas.search.phase import describe, held
 from dnas.space import Genotype
 
 
 def choose(setup: Setup, state: State, watcher: Watcher, folder: Path | None = None) -> tuple[dict[str, Any], Accuracy, State]:
-    """The most accurate network, on the selection split, of those that ``--derive`` or the method puts up: notes about it, its
-    accuracy, and the state with the weights that it was measured with. ``folder``: of the run.
+    """The network of the smallest loss on the selection split of those that ``--derive`` or the method puts up: notes about it,
+    its accuracy, and the state with the weights that it was measured with. ``folder``: of the run.
 
     Every network is measured after recalibration. Notes: ``genotype``, ``inherited``, ``draws`` (how many were compared) and
     ``derivation``, which says what the likeliest network would have been.
@@ -33,7 +34,7 @@ def choose(setup: Setup, state: State, watcher: Watcher, folder: Path | None = N
         genotype = derive.argmax_genotype(setup.space, jax.device_get(state.logits))
         about = {"by": "random-search", "networks": setup.config.evaluations}
     else:
-        genotype, found, about = _derive(setup, state, watcher, multipliers)
+        genotype, found, about = _derive(setup, state, watcher, multipliers, folder)
     logits = jax.device_get(state.logits)
     likeliest = derive.argmax_genotype(setup.space, logits)
     figures = describe(setup, logits, genotype)
@@ -51,17 +52,17 @@ def choose(setup: Setup, state: State, watcher: Watcher, folder: Path | None = N
 
 
 def _derive(
-    setup: Setup, state: State, watcher: Watcher, multipliers: list[float] | None
+    setup: Setup, state: State, watcher: Watcher, multipliers: list[float] | None, folder: Path | None
 ) -> tuple[Genotype, Accuracy, dict[str, Any]]:
     """The best of those that ``--derive`` puts up, with the supernet's weights."""
     logits = jax.device_get(state.logits)
     pool, about = _pool(setup, logits, derive.argmax_genotype(setup.space, logits), multipliers)
     watcher.begin("ranking", len(pool), 0)
-    ranked: dict[Genotype, Accuracy] = {}
+    ranked = Measured(setup, state, folder)
     for genotype in pool:
-        ranked[genotype] = measure(setup, state, genotype)
+        ranked.of(genotype)
         watcher.advance("ranking")
-    genotype = max(ranked, key=lambda g: (ranked[g].hits, -ranked[g].loss))
+    genotype = max(ranked, key=lambda g: value(ranked[g]))
     return genotype, ranked[genotype], {"networks": len(ranked), **about}
 
 
