@@ -189,7 +189,7 @@ def test_a_search_by_two_processes_is_that_of_one(folder, whole, tmp_path):  # n
     out, ((_, said, _), (_, silent, errors)) = whole
     assert [p.name for p in out.parent.iterdir()] == ["whole"]
     wanted = {"architecture.json", "config.json", "history.jsonl", "preprocessing.json", "search.png", "report.html"}
-    assert {p.name for p in out.iterdir()} - {"weights.safetensors"} == wanted | {"checkpoint", "supernet"}
+    assert {p.name for p in out.iterdir()} - {"weights.safetensors"} == wanted | {"checkpoint", "measured.jsonl", "supernet"}
     assert "on 4 devices" in said and "accuracy" in said and not silent and not errors
     one = search(folder, tmp_path / "one")
     rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]

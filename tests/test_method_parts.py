@@ -247,7 +247,8 @@ def test_interrupted_and_resumed_gives_the_bytes_of_an_uninterrupted_run(
         (tmp_path / "cut" / "measured.jsonl").write_text("".join(lines[:2]) + lines[2][:9])
     again = resume(tmp_path / "cut", **inputs, progress=False)
     assert again.genotype == whole.genotype
-    for file in ("architecture.json", "history.jsonl"):
+    measured_too = ["measured.jsonl"] if name in ("single-path", "two-path") else []
+    for file in ("architecture.json", "history.jsonl", *measured_too):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert whole.latency.total_ms <= whole.architecture.provenance["target_ms"]
 
@@ -270,3 +271,4 @@ def test_networks_are_measured_once_and_a_resumed_run_takes_them_from_its_file(
     path.write_text(path.read_text()[:-9])  # the second line was cut off
     again = measured.Measured(cast(Any, None), cast(Any, None), tmp_path)
     assert [again.of(g).hits for g in ((1, 0), (2, 0))] == [1, 2] and asked == [(1, 0), (2, 0), (2, 0)]
+    assert len(measured.Measured(cast(Any, None), cast(Any, None), tmp_path)._known) == 2  # no half line is left in between

@@ -137,7 +137,7 @@ def cost(rows: Sequence[Row]) -> dict[str, Any]:
 
 def warm_up(case: str, epochs: int) -> int:
     """Epochs after which equal logits choose nothing yet."""
-    options = CASES[case.removesuffix(BY_ACCURACY)].options
+    options = CASES[case.partition(BY_ACCURACY)[0]].options
     config = SearchConfig(lut="samsung_s8", target_ms=1.0, epochs=epochs, **options)
     return warm_up_epochs(with_recipe(config))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dnas.devices import on_first
 from dnas.errors import RunError
 from dnas.evaluate import Accuracy
-from dnas.files import kind
+from dnas.files import kind, write_text
 from dnas.search.engine import Setup, State
 from dnas.search.phase import measure
 from dnas.space import Genotype
@@ -21,7 +21,7 @@ FILE = "measured.jsonl"  # in a run folder
 def value(found: Accuracy) -> float:
     """What networks with a supernet's weights are compared by: the smaller loss is better.
 
-    On as few images as a selection split has, it ranks better than accuracy (docs/study.md).
+    On as few images as a selection split has, it ranks somewhat better than accuracy (docs/study.md).
     """
     return -found.loss if found.finite else -math.inf
 
@@ -45,7 +45,8 @@ class Measured(dict[Genotype, Accuracy]):
 
 
 def _read(path: Path) -> dict[Genotype, Accuracy]:
-    """What the file holds, if it is there; a last line that was cut off is left out."""
+    """What the file holds, if it is there; a last line that was cut off is taken away."""
+    on_first(partial(_mend, path))
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines() if kind(path) else ():
         try:
@@ -54,6 +55,13 @@ def _read(path: Path) -> dict[Genotype, Accuracy]:
         except (ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def _mend(path: Path) -> None:
+    text = path.read_text(encoding="utf-8") if kind(path) else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(path, whole)
 
 
 def _append(path: Path, genotype: Genotype, accuracy: Accuracy) -> None:
