@@ -23,9 +23,10 @@ COMPILER = {
 }
 
 
-def settings(devices: int = 1) -> dict[str, str]:
-    """What the commands put into the environment of a process; for benchmarks, whose processes are others."""
-    return {"GLIBC_TUNABLES": MALLOC} | ({"XLA_FLAGS": compiler_flags("", devices)} if _only_cpu() else {})
+def settings(devices: int = 1, given: str = "") -> dict[str, str]:
+    """What the commands put into the environment of a process; for benchmarks, whose processes are others. ``given``: XLA
+    flags that a user had set."""
+    return {"GLIBC_TUNABLES": MALLOC} | ({"XLA_FLAGS": compiler_flags(given, devices)} if _only_cpu() else {})
 
 
 def set_up(module: str) -> None:
@@ -67,7 +68,7 @@ def _devices(arguments: list[str]) -> int:
     given = dict(pairwise(arguments)) | dict(a.split("=", 1) for a in arguments if "=" in a)
     wanted = given.get("--devices", "")
     if "--resume" in given:
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # what is wrong with it is said later
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):  # what is wrong with it is said later
             body = json.loads(Path(given["--resume"], "config.json").read_text(encoding="utf-8"))
             wanted = str(next((v["devices"] for v in body.values() if isinstance(v, dict) and "devices" in v), ""))
     if "--distributed" in arguments or not wanted.isdecimal():

@@ -26,7 +26,7 @@ def modules_after(code: str) -> set[str]:
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", body + report],
-        env={**os.environ, "PYTHONPATH": python_path}, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": python_path}, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))

@@ -56,7 +56,7 @@ def made_up(judges: dict[float, Judge], case: str, seeds: int, place: int) -> li
         rows.append({
             "case": case, "share": share, "seed": seed, "code": code, "argmax": worse, "ms": 1.0, "inherited": 0.5,
             "mixture": 0.52, "entropy": 0.1, "images": 100_000, "cpu_s": 500.0, "shared_cpu_s": 300.0, "networks": 32,
-            "epochs": 6, "compared": {code: [40, 1.8], worse: [50, 1.9]},
+            "epochs": 6, "compared": {worse: [50, 1.9], code: [40, 1.8]},
             "path": [[n, worse] for n in (10_000, 20_000, 50_000)] + [[100_000, code]],
         })  # fmt: skip
     return rows
@@ -72,6 +72,8 @@ def test_a_verdict(judges: dict[float, Judge]) -> None:
     other = body["regret"]["gumbel" + verdict.BY_ACCURACY]["all"]  # the worse network is the more accurate one
     assert other["n"] == 3 and other["mean"] > body["regret"]["gumbel"]["all"]["mean"]
     assert body["default_against"]["gumbel" + verdict.BY_ACCURACY]["mean"] < 0
+    assert len(body["shortlists"]) == 3 * len(SHARES) + 5
+    assert all(s["tau_by_loss"] == 1 == -s["tau_by_accuracy"] and s["best"] < s["likeliest"] for s in body["shortlists"])
     every = {n: b["all"] for n, b in body["baselines"].items()}
     assert every["random search, 32"] < every["random search, 1"] < every["best uniform op"]
     against = body["default_against"]["random search, 1"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ from dnas.methods.base import Draw
 from dnas.methods.structure import identities, neighbours
 from dnas.optimisers import sgd_cosine
 from dnas.recipes import TRAITS
-from dnas.search import init, measured, resume, run
+from dnas.search import choose, init, measured, resume, run
 from dnas.search.programs import NEVER
 from dnas.search.schedule import Schedule
 from dnas.space import Genotype, Width
@@ -251,6 +253,19 @@ def test_interrupted_and_resumed_gives_the_bytes_of_an_uninterrupted_run(
     for file in ("architecture.json", "history.jsonl", *measured_too):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert whole.latency.total_ms <= whole.architecture.provenance["target_ms"]
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_the_smallest_loss_is_chosen_and_not_the_most_accurate(unknown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three networks, the last one's loss is the smallest, or not a number."""
+    setup, pool = setup_of("gumbel", tiny.plain_space), [(0, 0), (0, 1), (1, 0)]
+    found = dict(
+        zip(pool, [Accuracy(9, 10, 0.7), Accuracy(5, 10, 0.6), Accuracy(4, 10, math.nan if unknown else 0.5)], strict=True)
+    )
+    monkeypatch.setattr(measured, "measure", lambda setup, state, genotype: found[genotype])
+    monkeypatch.setattr(choose, "_pool", lambda *given: (pool, {}))
+    genotype, own, about = choose._derive(setup, init(setup), Mock(), None, None)
+    assert genotype == pool[1 if unknown else 2] and own is found[genotype] and about == {"networks": 3}
 
 
 def test_networks_are_measured_once_and_a_resumed_run_takes_them_from_its_file(

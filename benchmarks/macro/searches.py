@@ -9,7 +9,6 @@ own architecture steps, as many as a search of its own would have; single-path h
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -123,8 +122,8 @@ def chosen(setup: Setup, state: State, watcher: Watcher) -> tuple[dict[str, Any]
     """What ``choose`` says, and code -> [hits, loss] on the selection images of each network that it compared."""
     with tempfile.TemporaryDirectory() as folder:
         notes, _, _ = choose(setup, state, watcher, Path(folder))
-        rows = [json.loads(line) for line in (Path(folder) / measured.FILE).read_text().splitlines()]
-    return notes, {code_of(r["genotype"]): [r["hits"], round(r["loss"], 5)] for r in rows}
+        compared = measured.read(Path(folder) / measured.FILE)
+    return notes, {code_of(genotype): [found.hits, round(found.loss, 5)] for genotype, found in compared.items()}
 
 
 def found(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from benchmarks.macro.searches import CASES
 from benchmarks.study import controls
@@ -53,6 +54,7 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) 
         "cost": {c: cost([r for r in searched if r["case"] == c]) for c in run},
         "gap": {c: gap([r for r in searched if r["case"] == c]) for c in run},
         "anytime": {c: path for c in run if (path := anytime([r for r in searched if r["case"] == c], judges))},
+        "shortlists": shortlists(searched, judges),
         "searches": [
             {**{k: r[k] for k in ("case", "share", "seed", "code", "argmax", "ms", "inherited", "mixture", "entropy")},
              "regret": judges[r["share"]].regret(r["code"]), "rank": judges[r["share"]].rank(r["code"]),
@@ -68,6 +70,20 @@ def by_accuracy(rows: Sequence[Row]) -> list[Row]:
         compared = row["compared"]
         code = max(compared, key=lambda c: (compared[c][0], -compared[c][1]))
         found.append({**row, "case": row["case"] + BY_ACCURACY, "code": code, "inherited": None})
+    return found
+
+
+def shortlists(rows: Sequence[Row], judges: dict[float, Judge]) -> list[dict[str, Any]]:
+    """Of each search that says what the networks it compared had: regret of the likeliest and of the best of them, and tau-b
+    between their regret and what they are compared by."""
+    found = []
+    for row in (r for r in rows if r.get("compared") and r["path"]):
+        regret = [judges[row["share"]].regret(c) for c in row["compared"]]
+        hits, loss = zip(*row["compared"].values(), strict=True)
+        found.append({
+            **{k: row[k] for k in ("case", "share", "seed")}, "likeliest": regret[0], "best": min(regret),
+            "tau_by_loss": float(kendalltau(loss, regret)[0]), "tau_by_accuracy": float(-kendalltau(hits, regret)[0]),
+        })  # fmt: skip
     return found
 
 

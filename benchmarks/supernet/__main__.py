@@ -48,6 +48,10 @@ WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
     "alone": (9, (SOFT,)),
     "soft": (21, (SOFT, TORCH)),
     "soft-devices": (9, (SOFT, _with(SOFT, devices=2), TORCH)),
+    "flags": (
+        9,
+        (SOFT, _with(SOFT, xla="--xla_cpu_use_fusion_emitters=false"), _with(SOFT, xla="--xla_backend_optimization_level=3")),
+    ),
     "layouts": (5, (TORCH, _with(TORCH, layout="nchw"))),
     "soft-options": (7, (SOFT, TORCH, _with(SOFT, remat=True), _with(SOFT, compute="bfloat16"))),
     "paths": (9, (SAMPLED, FIXED, _with(SAMPLED, side="torch"), _with(FIXED, side="torch"))),
@@ -64,7 +68,7 @@ class Worker:
     """A process that runs one case."""
 
     def __init__(self, case: Case, cache: str):
-        environment = os.environ | settings(case.devices) | {"JAX_COMPILATION_CACHE_DIR": cache}
+        environment = os.environ | settings(case.devices, case.xla) | {"JAX_COMPILATION_CACHE_DIR": cache}
         self.case = case
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.supernet.worker", case.to_json()], env=environment, text=True,

@@ -19,8 +19,8 @@ CANDIDATES = {3: ((3, 6), (5, 3), (7, 1)), 18: tuple((k, e) for k in (3, 5, 7) f
 @dataclasses.dataclass(frozen=True)
 class Case:
     """``side``: dnas, flax (idiomatic) or torch. ``paths``: candidates that run per layer in sampled mode. ``path``: which
-    comes first, by label, in sampled and fixed mode. ``devices``: that share the batch, dnas only. ``layout`` and ``compiler``
-    are PyTorch's."""
+    comes first, by label, in sampled and fixed mode. ``devices``: that share the batch, and ``xla``: flags besides those of the
+    commands; dnas only. ``layout`` and ``compiler`` are PyTorch's."""
 
     side: Literal["dnas", "flax", "torch"] = "dnas"
     mode: Mode = "soft"
@@ -32,6 +32,7 @@ class Case:
     remat: bool = False
     compute: str = "float32"
     devices: int = 1
+    xla: str = ""
     layout: Literal["channels_last", "nchw"] = "channels_last"
     compiler: Literal["eager", "compile", "compile+graphs"] = "eager"
 
@@ -42,6 +43,7 @@ class Case:
         words = [self.side, self.mode if self.mode != "sampled" else f"sampled {self.paths}"]
         words += ["remat"] * self.remat + ["bf16"] * (self.compute == "bfloat16")
         words += [f"{self.devices} devices"] * (self.devices > 1)
+        words += [self.xla] * bool(self.xla)
         if self.side == "torch":
             words += [self.layout] + [self.compiler] * (self.compiler != "eager")
         return " ".join(words)

@@ -33,7 +33,7 @@ class Measured(dict[Genotype, Accuracy]):
         super().__init__()
         self._setup, self._state = setup, state
         self._path = folder and folder / FILE
-        self._known = _read(self._path) if self._path else {}
+        self._known = _resumed(self._path) if self._path else {}
 
     def of(self, genotype: Genotype) -> Accuracy:
         """Accuracy on the selection split. Errors: RunError where the file cannot be written."""
@@ -44,9 +44,8 @@ class Measured(dict[Genotype, Accuracy]):
         return self[genotype]
 
 
-def _read(path: Path) -> dict[Genotype, Accuracy]:
-    """What the file holds, if it is there; a last line that was cut off is taken away."""
-    on_first(partial(_mend, path))
+def read(path: Path) -> dict[Genotype, Accuracy]:
+    """What the file ``path`` holds, if it is there, in order; a line that is none is left out."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines() if kind(path) else ():
         try:
@@ -55,6 +54,12 @@ def _read(path: Path) -> dict[Genotype, Accuracy]:
         except (ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def _resumed(path: Path) -> dict[Genotype, Accuracy]:
+    """What the file holds, before more is written to it: a last line that was cut off is taken away."""
+    on_first(partial(_mend, path))
+    return read(path)
 
 
 def _mend(path: Path) -> None:
