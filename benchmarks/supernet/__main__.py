@@ -177,12 +177,12 @@ def main() -> None:
     path = RESULTS / f"supernet-{platform}.json"
     body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
     torch = next((d.version for d in metadata.distributions() if d.metadata["Name"] == "torch"), None)
-    body["machine"] = machine() | {"torch": torch, "settings": SETTINGS}
+    here = machine() | {"torch": torch, "settings": SETTINGS}
     for name in names:
         if name in body["workloads"]:
             continue
         print(name, flush=True)
-        body["workloads"][name] = measure(*WORKLOADS[name], kept) | {"date": time.strftime("%Y-%m-%d")}
+        body["workloads"][name] = measure(*WORKLOADS[name], kept) | {"date": time.strftime("%Y-%m-%d"), "machine": here}
         path.write_text(json.dumps(body, indent=1) + "\n")
     print(table(body))
 
