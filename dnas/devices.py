@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from dnas.errors import ConfigError, RunError
 from dnas.files import one_line
@@ -83,8 +83,12 @@ def data_mesh(batch_size: int, wanted: int | None = None, batches: str = "") -> 
 
 
 def spread_over(mesh: Mesh | None) -> AbstractContextManager[Any]:
-    """While a step is traced: its loops over images run on each device's own (``layers.shares``)."""
-    return nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+    """While a step is traced: its loops over images run on each device's own (``layers.shares``).
+
+    For one device the mesh is empty, not absent: JAX makes it so where it takes derivatives, and what it has traced before it
+    finds again only if both are the same.
+    """
+    return jax.sharding.use_abstract_mesh(AbstractMesh((), ()) if mesh is None else mesh.abstract_mesh)
 
 
 def mesh_of(tree: Any) -> Mesh | None:

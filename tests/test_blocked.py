@@ -49,7 +49,7 @@ def same(size: tuple[int, int, int, int], mids: tuple[int, ...], kernel: int, st
         parts = [tiny.normal(i, *shape, dtype="float64") for i, shape in enumerate(shapes)]
         each = enumerate(mids)
         ends = zip(*((tiny.normal(i, *s, dtype="float64") for s in ((m, out), (out,), (out,))) for i, m in each), strict=True)
-        w = lib.Weights(*parts, *ends, tiny.normal(7, len(mids), dtype="float64"))
+        w = lib.Weights(*parts, *ends, tuple(tiny.normal(7, len(mids), dtype="float64")))
         x = 0.7 + tiny.normal(9, *size, dtype="float64")
         spec = lib.Spec(mids, act, stride, pads, 1e-5)
 
@@ -104,7 +104,7 @@ def test_any_shape(data: st.DataObject) -> None:
 def test_float32_moments_do_not_cancel() -> None:
     """A depthwise output far from zero: its variance comes from deviations, not from a difference of squares."""
     parts = (jnp.ones(s) for s in [(1, 1), (1,), (1,), (1, 1, 1), (1,), (1,)])
-    w = lib.Weights(*parts, (jnp.ones((1, 1)),), *((jnp.ones(1),),) * 2, jnp.ones(1))
+    w = lib.Weights(*parts, (jnp.ones((1, 1)),), *((jnp.ones(1),),) * 2, (jnp.ones(()),))
     w = w._replace(expand_bias=jnp.full(1, 3000.0))
     x = tiny.normal(0, 64, 4, 4, 1)
     spec = lib.Spec((1,), "relu", 1, ((0, 0), (0, 0)), 1e-5)

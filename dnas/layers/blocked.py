@@ -40,7 +40,7 @@ class Spec(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Candidates of one kernel size side by side: m = sum of their middle widths, a axis = candidate."""
+    """Candidates of one kernel size side by side: m = sum of their middle widths; tuples have an entry for each."""
 
     expand: Float[Array, "c m"]
     expand_scale: Float[Array, " m"]
@@ -51,7 +51,7 @@ class Weights(NamedTuple):
     project: tuple[Float[Array, "_ o"], ...]
     project_scale: tuple[Float[Array, " o"], ...]
     project_bias: tuple[Float[Array, " o"], ...]
-    gates: Float[Array, " a"]
+    gates: tuple[Float[Array, ""], ...]
 
 
 class Moments(NamedTuple):
@@ -154,6 +154,7 @@ def _forward(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, g
     return (y, kept), (x, mean, cov, w, kept, given, e, d)
 
 
+@partial(jax.jit, static_argnums=0)  # traced once: by itself, and again for derivatives
 def _forward_here(spec: Spec, x: Maps, mean: jax.Array, cov: jax.Array, w: Weights, given: Kept | None) -> Any:
     """(y, kept, expansions and depthwise outputs for the backward pass, None where they are not kept)"""
     blocks = Blocks(x, w.taps, spec.mids, spec.stride, spec.pads)
@@ -248,10 +249,10 @@ def _backward_here(
     total_dy, raw = summed((sums(dy), [sums(lax.optimization_barrier(dy * p)) for p in projections]))
     # sums of dy times each normalised projection; the gradients of the last BNs and of the gates follow
     products = [(r - m * total_dy) * s for r, m, s in zip(raw, moments.project_mean, inverses, strict=True)]
-    dgates = jnp.stack([
+    dgates = tuple(
         (scale * product + bias * total_dy).sum()
         for scale, bias, product in zip(w.project_scale, w.project_bias, products, strict=True)
-    ])  # fmt: skip
+    )
     pulls = []  # gradient of a projection = dy * gain - projection * slope - offset
     for gain, inverse, product, m, gate in zip(gains, inverses, products, moments.project_mean, w.gates, strict=True):
         slope = gate * gain * inverse * product / outer

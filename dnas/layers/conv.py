@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -79,11 +79,13 @@ def depthwise(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"], stride:
     return _depthwise_fwd(x, kernel, stride, pads)[0]
 
 
+@partial(jax.jit, static_argnums=(2, 3))  # jit: traced once for all that are alike, and for derivatives
 def _depthwise_fwd(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads):  # type: ignore[no-untyped-def]
     padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
     return shift_add(padded, kernel, stride), (padded, kernel)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _depthwise_bwd(stride: int, pads: Pads, saved: tuple[jax.Array, jax.Array], dy: jax.Array):  # type: ignore[no-untyped-def]
     padded, kernel = saved
     sizes = tuple(n - before - after for n, (before, after) in zip(padded.shape[1:3], pads, strict=True))
@@ -107,16 +109,25 @@ def spread(dy: jax.Array, k: int, stride: int, pads: Pads, sizes: tuple[int, ...
 
 
 def shift_add(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Depthwise convolution of a padded map: a sum of k * k shifted products."""
-    k = kernel.shape[0]
+    """Depthwise convolution of a padded map: a sum of k * k shifted products.
+
+    By operations of ``lax``, as all that is done for every tap: those of ``jnp`` take several times as long to trace.
+    """
+    k, channels = kernel.shape[0], kernel.shape[-1]
     height, width = ((n - k) // stride + 1 for n in x.shape[1:3])
-    windows = (window(x, i, j, height, width, stride) * per_channel(kernel[i, j], x) for i in range(k) for j in range(k))
-    return sum(windows)  # type: ignore[return-value]
+    shape = (x.shape[0], height, width, channels)
+
+    def product(i: int, j: int) -> jax.Array:
+        tap = lax.slice(kernel, (i, j, 0), (i + 1, j + 1, channels))
+        return lax.mul(window(x, i, j, height, width, stride), lax.broadcast_in_dim(tap, shape, (1, 2, 3)))
+
+    return reduce(lax.add, (product(i, j) for i in range(k) for j in range(k)))
 
 
 def window(x: jax.Array, i: int, j: int, height: int, width: int, stride: int) -> jax.Array:
-    """The pixels of ``x`` that tap (i, j) of a kernel meets."""
-    return x[..., i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride, :]
+    """The pixels of ``x`` (n h w c) that tap (i, j) of a kernel meets."""
+    end = (x.shape[0], i + stride * (height - 1) + 1, j + stride * (width - 1) + 1, x.shape[3])
+    return lax.slice(x, (0, i, j, 0), end, (1, stride, stride, 1))
 
 
 def _kernel_gradient(k: int, stride: int, x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -160,14 +171,18 @@ def add_taps(
     per_image = divisor(images, PIECES)
     per_row = divisor(height, PIECES // per_image)
     n, rows = images // per_image, height // per_row
-    cuts = [(slice(i * n, (i + 1) * n), slice(r * rows, (r + 1) * rows)) for i in range(per_image) for r in range(per_row)]
+    cuts = [((i * n, r * rows), ((i + 1) * n, (r + 1) * rows)) for i in range(per_image) for r in range(per_row)]
+
+    def cut(maps: jax.Array, start: tuple[int, int], end: tuple[int, int]) -> jax.Array:
+        return lax.slice(maps, (*start, 0, 0), (*end, *maps.shape[2:]))
 
     def add(i: jax.Array, so_far: jax.Array) -> jax.Array:
         band = lax.dynamic_slice_in_dim(x, i, stride * (height - 1) + 1, 1)
         own, gradient = [], dy()
         for j in range(k):
             seen = window(band, 0, j, height, width, stride)
-            own.append(sums(flat(lax.optimization_barrier(sum(seen[cut] * gradient[cut] for cut in cuts)))))
+            products = (lax.mul(cut(seen, *c), cut(gradient, *c)) for c in cuts)
+            own.append(sums(flat(lax.optimization_barrier(reduce(lax.add, products)))))
         row = lax.dynamic_slice_in_dim(so_far, i * k, k) + jnp.stack(own)
         return lax.dynamic_update_slice_in_dim(so_far, row, i * k, 0)
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from dnas.arch import Defaults
 from dnas.layers.blocked import Kept, Moments, Spec, Weights, blocked, input_moments
 from dnas.layers.conv import Pads, conv, padding_of, per_channel, shuffle
-from dnas.layers.norm import batch_norm, moved
+from dnas.layers.norm import batch_norm, moved, normalise
 from dnas.ops import InvertedResidualOp, Op
 
 Tree = dict[str, Any]
@@ -68,7 +68,7 @@ def mixture(
     if rest := [m for m in members if m not in chosen]:
         order, projected = zip(*run.plain(rest), strict=True)
         wide = run.biased(order, "project", jnp.concatenate(projected, axis=-1))
-        separate = lax.split(run.norm(order, "project_bn", wide, None), [m.op.out for m in order], axis=-1)
+        separate = lax.split(run.norm(order, "project", wide, None), [m.op.out for m in order], axis=-1)
         parts += [y * gates[m.label] for m, y in zip(order, separate, strict=True)]
     residual = [gates[m.label] for m in members if m.op.residual]
     return sum(parts) + x * sum(residual) if residual else sum(parts), run.new  # type: ignore[return-value]
@@ -144,7 +144,7 @@ class _Run:
             pieces = [shuffle(inner[m.label], m.op.shuffle) for m in group]
             taps = self.side_by_side(group, "depthwise", "kernel").astype(self.x.dtype)
             z = conv(jnp.concatenate(pieces, axis=-1), taps, op.stride, self.pads(op), taps.shape[-1])
-            z = self.norm(group, "depthwise_bn", self.biased(group, "depthwise", z), op.act)
+            z = self.norm(group, "depthwise", self.biased(group, "depthwise", z), op.act)
             for m, own in zip(group, lax.split(z, [m.op.mid for m in group], axis=-1), strict=True):
                 kernel = self.params[m.label]["project"]["kernel"].astype(self.x.dtype)
                 found.append((m, conv(own, kernel, 1, ((0, 0), (0, 0)), m.op.project_groups)))
@@ -161,7 +161,7 @@ class _Run:
             else:
                 kernels = (self.params[m.label]["expand"]["kernel"].astype(x.dtype) for m in group)
                 wide = jnp.concatenate([conv(x, k, 1, ((0, 0), (0, 0)), groups) for k in kernels], axis=-1)
-            wide = self.norm(group, "expand_bn", self.biased(group, "expand", wide), group[0].op.act)
+            wide = self.norm(group, "expand", self.biased(group, "expand", wide), group[0].op.act)
             inner |= zip((m.label for m in group), lax.split(wide, [m.op.mid for m in group], axis=-1), strict=True)
         return inner
 
@@ -171,49 +171,61 @@ class _Run:
         """Weighted sum of ``group``, members of one kernel size, by blocks of images. A grouped 1x1 is one with zeros, a
         shuffle an order of the expansion's columns."""
         op, dtype = group[0].op, self.x.dtype
-        own = (np.arange(m.op.mid).reshape(m.op.shuffle, -1).T.ravel() for m in group)
-        order = np.concatenate([start + columns for start, columns in zip(_starts(group), own, strict=True)])
+        order = _order(group)
         kernels = [_dense(self.params[m.label]["expand"]["kernel"][0, 0], m.op.expand_groups) for m in group]
+        norm = [self.side_by_side(group, "expand_bn", k) for k in ("scale", "bias")]
+        expand, scale, bias = (v if order is None else v[..., order] for v in (jnp.concatenate(kernels, axis=-1), *norm))
         weights = Weights(
-            jnp.concatenate(kernels, axis=-1)[:, order],
-            self.side_by_side(group, "expand_bn", "scale")[order],
-            self.side_by_side(group, "expand_bn", "bias")[order],
+            expand,
+            scale,
+            bias,
             self.side_by_side(group, "depthwise", "kernel")[:, :, 0],
             self.side_by_side(group, "depthwise_bn", "scale"),
             self.side_by_side(group, "depthwise_bn", "bias"),
             tuple(_dense(self.params[m.label]["project"]["kernel"][0, 0], m.op.project_groups) for m in group),
             tuple(self.params[m.label]["project_bn"]["scale"] for m in group),
             tuple(self.params[m.label]["project_bn"]["bias"] for m in group),
-            jnp.stack([gates[m.label].reshape(()) for m in group]),
+            tuple(gates[m.label].reshape(()) for m in group),
         )
         spec = Spec(tuple(m.op.mid for m in group), op.act, op.stride, self.pads(op), self.defaults.bn_eps)
         y, kept = blocked(spec, self.x, mean, cov, jax.tree.map(lambda v: v.astype(dtype), weights), kept)
-        back, moments = np.argsort(order), kept.moments
-        self.move(group, "expand", moments.expand_mean[back], moments.expand_var[back])
-        self.move(group, "depthwise", moments.depthwise_mean, moments.depthwise_var)
-        self.move(group, "project", jnp.concatenate(moments.project_mean), jnp.concatenate(moments.project_var))
+        found = kept.moments
+        expanded = found.expand_mean, found.expand_var
+        if order is not None:
+            expanded = expanded[0][np.argsort(order)], expanded[1][np.argsort(order)]
+        sizes = [m.op.mid for m in group]
+        inner = (found.depthwise_mean, found.depthwise_var)
+        for name, mean, var in (("expand", *expanded), ("depthwise", *inner)):
+            self.move(group, name, lax.split(mean, sizes), lax.split(var, sizes), shifted=True)
+        self.move(group, "project", found.project_mean, found.project_var, shifted=True)
         return y, kept
 
-    def move(self, group: Sequence[Member], name: str, mean: jax.Array, var: jax.Array) -> None:
-        """Running statistics after the batch's; a convolution's bias moves the mean and nothing else."""
-        if group[0].op.bias:
-            mean = mean + lax.stop_gradient(self.side_by_side(group, name, "bias"))
-        old = [self.side_by_side(group, f"{name}_bn", k, self.stats) for k in ("mean", "var")]
-        batch = [v.astype(own.dtype) for v, own in zip((mean, var), old, strict=True)]
-        self.keep(group, f"{name}_bn", *(moved(a, b, self.momentum) for a, b in zip(old, batch, strict=True)))
+    def move(
+        self, group: Sequence[Member], name: str, means: Sequence[jax.Array], variances: Sequence[jax.Array], shifted: bool
+    ) -> None:
+        """Each member's running statistics after the batch's: before (``shifted``) or after a convolution's bias was added,
+        which moves the mean and nothing else."""
+        for m, mean, var in zip(group, means, variances, strict=True):
+            old = self.stats[m.label][f"{name}_bn"]
+            if shifted and m.op.bias:
+                mean = mean + lax.stop_gradient(self.params[m.label][name]["bias"])
+            batch = {"mean": mean, "var": var}
+            new = {k: moved(v, batch[k].astype(v.dtype), self.momentum) for k, v in old.items()}
+            self.new.setdefault(m.label, {})[f"{name}_bn"] = new
 
     def norm(self, group: Sequence[Member], name: str, y: jax.Array, act: str | None) -> jax.Array:
         """One BN over the channels of all of ``group``, in order."""
-        wide = {k: self.side_by_side(group, name, k) for k in ("scale", "bias")}
-        wide |= {k: self.side_by_side(group, name, k, self.stats) for k in ("mean", "var")}
+        wide = {k: self.side_by_side(group, f"{name}_bn", k) for k in ("scale", "bias")}
+        sizes = [self.params[m.label][f"{name}_bn"]["scale"].shape[0] for m in group]
+        if self.train is True:
+            y, mean, var = normalise(y, wide["scale"], wide["bias"], act, self.defaults.bn_eps)
+            self.move(group, name, lax.split(mean, sizes), lax.split(var, sizes), shifted=False)
+            return y
+        wide |= {k: self.side_by_side(group, f"{name}_bn", k, self.stats) for k in ("mean", "var")}
         y, mean, var = batch_norm(y, **wide, act=act, eps=self.defaults.bn_eps, train=self.train, momentum=self.momentum)
-        self.keep(group, name, mean, var)
-        return y
-
-    def keep(self, group: Sequence[Member], name: str, mean: jax.Array, var: jax.Array) -> None:
-        sizes = [self.params[m.label][name]["scale"].shape[0] for m in group]
         for m, own_mean, own_var in zip(group, lax.split(mean, sizes), lax.split(var, sizes), strict=True):
-            self.new.setdefault(m.label, {})[name] = {"mean": own_mean, "var": own_var}
+            self.new.setdefault(m.label, {})[f"{name}_bn"] = {"mean": own_mean, "var": own_var}
+        return y
 
     def biased(self, group: Sequence[Member], name: str, y: jax.Array) -> jax.Array:
         if not group[0].op.bias:
@@ -232,9 +244,13 @@ def _by_kernel(members: Sequence[Member]) -> list[list[Member]]:
     return [[m for m in members if m.op.kernel == k] for k in sorted({m.op.kernel for m in members})]
 
 
-def _starts(group: Sequence[Member]) -> list[int]:
-    """Where each member's middle channels begin."""
-    return [sum(m.op.mid for m in group[:i]) for i in range(len(group))]
+def _order(group: Sequence[Member]) -> np.ndarray | None:
+    """Which column of the expansions side by side each middle channel reads; None if each reads its own."""
+    if all(m.op.shuffle == 1 for m in group):
+        return None
+    starts = np.cumsum([0, *(m.op.mid for m in group)])
+    own = (np.arange(m.op.mid).reshape(m.op.shuffle, -1).T.ravel() for m in group)
+    return np.concatenate([start + columns for start, columns in zip(starts, own, strict=False)])
 
 
 def _dense(kernel: Float[Array, "i o"], groups: int) -> Float[Array, "groups*i o"]:

@@ -99,6 +99,7 @@ def normalise(
     return _forward(x, scale, bias, act, eps)
 
 
+@partial(jax.jit, static_argnums=(3, 4))  # jit: traced once for all that are alike, and for derivatives
 def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, act: str | None, eps: float):  # type: ignore[no-untyped-def]
     mean, var = _moments(x)
     return _affine(x, mean, scale * lax.rsqrt(var + eps), bias, act), mean, var
@@ -123,6 +124,7 @@ def _fwd(x: jax.Array, scale: jax.Array, bias: jax.Array, act: str | None, eps: 
     return (y, mean, var), (x, scale, bias, mean, lax.rsqrt(var + eps))
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _bwd(act: str | None, eps: float, saved: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]):  # type: ignore[no-untyped-def]
     x, scale, bias, mean, inverse = saved
     count = x.size // x.shape[-1]

@@ -45,7 +45,8 @@ class SuperBlock:
     ) -> tuple[jax.Array, Tree]:
         """Every hull runs, masked and weighted; those that can share their wide operations do."""
         hulls = self.slot.hulls
-        shaped = {h.label: _per_sample(weights.gates[..., i], x) for i, h in enumerate(hulls)}
+        each = jnp.unstack(weights.gates, axis=-1)
+        shaped = {h.label: _per_sample(gate, x) for h, gate in zip(hulls, each, strict=True)}
         members = fusible([(h.label, h.op) for h in hulls if not h.cuts])
         parts, new_stats = [], stats
         if members:
