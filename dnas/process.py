@@ -42,7 +42,7 @@ def set_up(module: str) -> None:
     folder = cache_folder()
     if folder and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "jax")
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if _only_cpu():
         os.environ["XLA_FLAGS"] = compiler_flags(os.environ.get("XLA_FLAGS", ""), _devices(sys.argv[1:]))
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
