@@ -87,6 +87,13 @@ def test_no_network_is_priced_below_zero(table: LatencyTable) -> None:
     assert not [w for w in fine if "is held at 0" in w]
 
 
+def test_networks_that_do_not_follow_their_sums_price_no_op_at_zero(table: LatencyTable) -> None:
+    """An offset alone would explain such latencies best; ops keep their prices, and a sentence says what is wrong."""
+    found = correct(table, rows(table, 12, -0.01, 9.0))
+    assert found.error["calibration"]["form"] == "scale" and all(e.ms > 0 for e in found.entries.values())
+    assert "did not take longer" in " ".join(found.error["warnings"])
+
+
 def test_the_held_out_error_is_compared_with_macs_and_stored(table: LatencyTable) -> None:
     found = correct(table, rows(table, 15, 1.4, 1.0, noise=0.02))
     held = found.error["calibration"]["leave_one_out"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dnas.errors import LatencyError
 from dnas.latency.calibrate import Row, significant
 from dnas.latency.correct import correct
 from dnas.latency.keys import Entry, describe_key
@@ -54,9 +55,14 @@ def unmeasured(table: LatencyTable, probe: Probe) -> list[str]:
 def assemble(probes: Sequence[Probe], figures: Mapping[str, Timing], about: Mapping[str, Any]) -> LatencyTable:
     """``uncorrected``, then scale and offset from the whole networks among ``probes``, with the errors of both in ``error``.
 
-    Networks with an op that has no figure take no part.
+    Networks with an op that has no figure take no part. Errors: LatencyError if no op took longer than an empty call.
     """
     table = uncorrected(probes, figures, about)
+    if table.entries and not any(entry.ms for entry in table.entries.values()):
+        raise LatencyError(
+            f"none of {len(table.entries)} ops took longer than an empty call, {table.constant_ms:g} ms; measure a space with "
+            "larger ops, or again when the machine is quiet"
+        )
     measured = [p for p in probes if p.genotype is not None and p.name in figures]
     networks = [p for p in measured if not unmeasured(table, p)]
     if len(networks) < LEAST:

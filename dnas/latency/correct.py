@@ -51,7 +51,8 @@ def correct(
     """``table`` with its entries, constant and cost model multiplied by a scale, and an offset added once per network.
 
     The table as it is, scale alone, and scale and offset are compared by leave-one-out, with a + b x MACs beside them; the best
-    is taken (the simpler one where they tie). Both are fitted by non-negative least squares on relative errors.
+    is taken (the simpler one where they tie). Both are fitted by non-negative least squares on relative errors; where the
+    networks' latencies do not rise with their sums, so that an offset alone explains them best, it is not given.
     ``about``: device, runtime, precision or threads that ``rows`` were measured on, where the table's differ; the result is
     then ``estimated``, because its single entries were never measured there. ``missing`` as in ``LatencyTable.op_ms``.
     Errors: LatencyError for a network that the table cannot price, or fewer than three networks.
@@ -69,9 +70,7 @@ def correct(
             raise LatencyError(f"{row.name}: {table.name} sums to {sums[row.name]:g} ms; only positive sums can be scaled")
     forms = [Scaled("as it is", {}, sums), Scaled("scale", {"scale": "1"}, sums)]
     forms.append(Scaled("scale + offset", {"scale": "1", "offset": "ms"}, sums))
-    used = calibrate.choose(rows, forms)
-    assert isinstance(used, Scaled)
-    values = calibrate.coefficients(rows, used)
+    used, values = _best(rows, forms)
     scale, offset = used.split(values)
     constant = table.constant_ms if (scale, offset) == (1, 0) else significant(scale * table.constant_ms + offset)
     other = {k: v for k, v in (about or {}).items() if v is not None and v != getattr(table, k)}
@@ -81,6 +80,14 @@ def correct(
         error=_error(table, rows, used, values, forms), status="estimated" if other else table.status,
     )  # fmt: skip
     return LatencyTable.from_dict(dataclasses.replace(result, **other).to_dict(), table.name)
+
+
+def _best(rows: Sequence[Row], forms: Sequence[Scaled]) -> tuple[Scaled, list[float]]:
+    """The form that explains ``rows`` best with a scale above 0 (with 0 every op would be free), and its coefficients."""
+    used = calibrate.choose(rows, forms)
+    assert isinstance(used, Scaled)
+    values = calibrate.coefficients(rows, used)
+    return (used, values) if used.split(values)[0] > 0 else _best(rows, [form for form in forms if form is not used])
 
 
 def _error(
@@ -108,17 +115,22 @@ def _error(
             "leave_one_family_out": {form.name: calibrate.leave_one_family_out(rows, form).to_dict() for form in shown},
         },
         "residuals": residuals(worse).to_dict(),
-        "warnings": [*(calibrate.unidentified(rows, used) if used.terms else []), *_below_zero(rows, forms[-1])],
+        "warnings": [*(calibrate.unidentified(rows, used) if used.terms else []), *_never_given(rows, forms[-1])],
         "before": dict(table.error) | {"device": table.device, "runtime": table.runtime, "status": table.status},
     }  # fmt: skip
 
 
-def _below_zero(rows: Sequence[Row], form: Scaled) -> list[str]:
-    """A sentence where the networks ask for a negative offset, which is never given: it would price small ones below 0."""
+def _never_given(rows: Sequence[Row], form: Scaled) -> list[str]:
+    """A sentence where the networks ask for what is never given: a negative offset, which would price small ones below 0, or
+    an offset and no rise with the sums, which would price every op at 0."""
     ms = np.array([row.ms for row in rows])
     found, _, rank, _ = np.linalg.lstsq(form.matrix(rows) / ms[:, None], np.ones(len(rows)), rcond=None)
-    _, offset = form.split(found)
-    if rank < len(found) or offset > -0.01 * ms.min():
+    scale, offset = form.split(found)
+    if rank < len(found):
+        return []
+    if scale <= 0:
+        return ["Networks of a larger sum did not take longer, so they say nothing of the ops: measure more, further apart."]
+    if offset > -0.01 * ms.min():
         return []
     return [f"The offset that fits best is {offset:.3g} ms; it is held at 0, so that no network is priced below 0."]
 
