@@ -15,6 +15,8 @@ from jax import lax
 from jax.test_util import check_grads
 from tiny import assert_close, normal
 
+from dnas.devices import spread_over
+from dnas.layers import norm
 from dnas.layers.conv import block_size, conv, padding_of, per_channel, shuffle
 from dnas.layers.norm import ACTIVATIONS, batch_norm
 
@@ -168,6 +170,24 @@ def test_traced_train_equals_both_static_modes() -> None:
     assert_close(traced(jnp.bool_(True)), run(True), 1e-6)
     assert_close(traced(jnp.bool_(False))[0], run(False)[0], 1e-6)
     np.testing.assert_array_equal(traced(jnp.bool_(False))[1:], [mean, var])
+
+
+def test_a_forward_pass_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal layers share one trace, and derivatives find it again: their mesh is what ``spread_over`` sets for one device."""
+    traces = []
+    moments = norm._moments
+    monkeypatch.setattr(norm, "_moments", lambda x: traces.append(x.shape) or moments(x))
+    x, scale, bias = normal(0, 3, 5, 7, 11), jnp.ones(11), jnp.zeros(11)  # a shape of its own: nothing was traced before
+
+    def loss(x: jax.Array) -> jax.Array:
+        for _ in range(3):
+            x = trained(x, scale, bias, act="relu")[0]
+        return (x**2).sum()
+
+    with spread_over(None):
+        jax.jit(jax.value_and_grad(loss)).lower(x)
+        jax.jit(loss).lower(x)
+    assert traces == [x.shape]
 
 
 @pytest.mark.parametrize(("mean", "std"), [(1e4, 1.0), (-300.0, 1e-2), (0.0, 1e-4)])

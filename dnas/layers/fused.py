@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from dnas.arch import Defaults
 from dnas.layers.blocked import Kept, Moments, Spec, Weights, blocked, input_moments
 from dnas.layers.conv import Pads, conv, padding_of, per_channel, shuffle
-from dnas.layers.norm import batch_norm, moved, normalise
+from dnas.layers.norm import batch_norm, moved
 from dnas.ops import InvertedResidualOp, Op
 
 Tree = dict[str, Any]
@@ -196,31 +196,26 @@ class _Run:
         sizes = [m.op.mid for m in group]
         inner = (found.depthwise_mean, found.depthwise_var)
         for name, mean, var in (("expand", *expanded), ("depthwise", *inner)):
-            self.move(group, name, lax.split(mean, sizes), lax.split(var, sizes), shifted=True)
-        self.move(group, "project", found.project_mean, found.project_var, shifted=True)
+            self.move(group, name, lax.split(mean, sizes), lax.split(var, sizes))
+        self.move(group, "project", found.project_mean, found.project_var)
         return y, kept
 
-    def move(
-        self, group: Sequence[Member], name: str, means: Sequence[jax.Array], variances: Sequence[jax.Array], shifted: bool
-    ) -> None:
-        """Each member's running statistics after the batch's: before (``shifted``) or after a convolution's bias was added,
-        which moves the mean and nothing else."""
+    def move(self, group: Sequence[Member], name: str, means: Sequence[jax.Array], variances: Sequence[jax.Array]) -> None:
+        """Each member's running statistics after the batch's. These are from before a convolution's bias was added, which moves
+        the mean and nothing else."""
         for m, mean, var in zip(group, means, variances, strict=True):
-            old = self.stats[m.label][f"{name}_bn"]
-            if shifted and m.op.bias:
+            if m.op.bias:
                 mean = mean + lax.stop_gradient(self.params[m.label][name]["bias"])
             batch = {"mean": mean, "var": var}
-            new = {k: moved(v, batch[k].astype(v.dtype), self.momentum) for k, v in old.items()}
-            self.new.setdefault(m.label, {})[f"{name}_bn"] = new
+            old = self.stats[m.label][f"{name}_bn"]
+            self.new.setdefault(m.label, {})[f"{name}_bn"] = {
+                k: moved(v, batch[k].astype(v.dtype), self.momentum) for k, v in old.items()
+            }
 
     def norm(self, group: Sequence[Member], name: str, y: jax.Array, act: str | None) -> jax.Array:
         """One BN over the channels of all of ``group``, in order."""
         wide = {k: self.side_by_side(group, f"{name}_bn", k) for k in ("scale", "bias")}
         sizes = [self.params[m.label][f"{name}_bn"]["scale"].shape[0] for m in group]
-        if self.train is True:
-            y, mean, var = normalise(y, wide["scale"], wide["bias"], act, self.defaults.bn_eps)
-            self.move(group, name, lax.split(mean, sizes), lax.split(var, sizes), shifted=False)
-            return y
         wide |= {k: self.side_by_side(group, f"{name}_bn", k, self.stats) for k in ("mean", "var")}
         y, mean, var = batch_norm(y, **wide, act=act, eps=self.defaults.bn_eps, train=self.train, momentum=self.momentum)
         for m, own_mean, own_var in zip(group, lax.split(mean, sizes), lax.split(var, sizes), strict=True):
