@@ -13,13 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 SWITCH = "DNAS_PROCESS_SETUP"  # set to 0 to leave the process as it is
-MALLOC = ":".join(
-    f"glibc.malloc.{k}={v}"
-    for k, v in {
-        "hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**40, "arena_max": 1,
-        "tcache_count": 1000,  # small pieces that a thread keeps, so that it seldom waits for the one heap's lock
-    }.items()
-)  # fmt: skip
+MALLOC = ":".join(f"glibc.malloc.{k}={v}" for k, v in {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**40}.items())
 
 COMPILER = {
     "xla_backend_optimization_level": "1",
@@ -36,7 +30,7 @@ def settings(devices: int = 1, given: str = "") -> dict[str, str]:
 def set_up(module: str) -> None:
     """Prepare the process of the command ``python -m module``; call it before JAX is imported.
 
-    Huge pages for malloc, and one heap that keeps what was freed (Linux, glibc): XLA:CPU allocates its buffers anew for every
+    Huge pages for malloc, and heaps that keep what was freed (Linux, glibc): XLA:CPU allocates its buffers anew for every
     call, and faulting their pages in takes up to half of a step, also with huge pages where a virtual machine gives free memory
     back to its host. glibc reads these settings at start only, so the command starts itself again, once. The persistent
     compilation cache lies in the user's cache folder. Where JAX has nothing but the CPU, XLA compiles with
