@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.machine import machine
 from dnas.files import write_text
-from dnas.process import settings
+from dnas.process import in_line, settings
 
 RESULT = Path(__file__).parent / "results" / "compilation.json"
 SPACES = ("fbnet_mini", "fbnet_cifar")
@@ -55,6 +55,7 @@ def search(space: str, out: str) -> dict[str, float]:
         if event in EVENTS:
             spans[EVENTS[event]].append((time.perf_counter() - duration_secs, time.perf_counter()))
 
+    in_line()
     jax.monitoring.register_event_duration_secs_listener(listen)
     import dnas
     from dnas.data import Dataset

@@ -34,8 +34,8 @@ def set_up(module: str) -> None:
     call, and faulting their pages in takes up to half of a step, also with huge pages where a virtual machine gives free memory
     back to its host. glibc reads these settings at start only, so the command starts itself again, once. The persistent
     compilation cache lies in the user's cache folder. Where JAX has nothing but the CPU, XLA compiles with
-    ``COMPILER``: compilation and steps take less CPU time. ``--devices N`` makes N devices of the CPU there, with a thread
-    each. Settings that the user made are left alone.
+    ``COMPILER``, so that compilation and steps take less CPU time, and computes ``in_line``. ``--devices N`` makes N devices of
+    the CPU there, with a thread each. Settings that the user made are left alone.
     """
     if os.environ.get(SWITCH, "1") == "0":
         return
@@ -51,6 +51,19 @@ def set_up(module: str) -> None:
         sys.stdout.flush()
         with contextlib.suppress(OSError):
             os.execv(sys.executable, arguments)
+    if _only_cpu():
+        in_line()
+
+
+def in_line() -> None:
+    """JAX's CPU computes in the thread that asks for it; to be called before it computes anything.
+
+    Of glibc's heaps only the main thread's keeps buffers of more than 64 MB. Those that JAX's own threads allocate are mapped
+    anew in every step.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def compiler_flags(given: str, devices: int = 1) -> str:

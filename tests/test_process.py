@@ -56,7 +56,7 @@ def test_a_cpu_is_as_many_devices_as_are_asked_for_up_to_its_cores(words, device
 @pytest.mark.parametrize(
     ("platforms", "plugin", "flags"), [("cpu", True, True), ("cuda,cpu", False, False), ("", True, False), ("", False, True)]
 )
-def test_only_a_cpu_gets_compiler_flags(platforms, plugin, flags, monkeypatch):
+def test_only_a_cpu_gets_compiler_flags_and_computes_in_line(platforms, plugin, flags, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setenv("GLIBC_TUNABLES", "x")  # else the process would start itself again
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "x")
@@ -65,7 +65,10 @@ def test_only_a_cpu_gets_compiler_flags(platforms, plugin, flags, monkeypatch):
     monkeypatch.setattr(process.metadata, "entry_points", lambda group: ())
     monkeypatch.delenv(process.SWITCH, raising=False)
     assert ("XLA_FLAGS" in process.settings()) == flags
+    calls: list[str] = []
+    monkeypatch.setattr(process, "in_line", lambda: calls.append("in line"))
     process.set_up("dnas.search")
+    assert calls == ["in line"] * flags
     assert process.os.environ["XLA_FLAGS"] == (process.compiler_flags("--xla_dump_to=x") if flags else "--xla_dump_to=x")
 
 

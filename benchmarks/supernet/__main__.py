@@ -59,7 +59,7 @@ WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
     "candidates": (9, (_with(SAMPLED, candidates=18), _with(SAMPLED, candidates=3))),
     "large": (5, tuple(_with(c, space="fbnet", batch=8) for c in (SAMPLED, FIXED, _with(SAMPLED, side="torch")))),
     "soft-large": (3, tuple(_with(c, space="fbnet", batch=4) for c in (_with(SOFT, remat=True), TORCH))),
-    "idiomatic": (2, (SOFT, Case(side="flax"))),
+    "idiomatic": (5, (SOFT, Case(side="flax"))),
     "torch-compile": (5, (SOFT, TORCH, _with(TORCH, compiler="compile"))),
 }
 

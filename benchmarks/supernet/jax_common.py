@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.supernet.case import Case
+from dnas.process import in_line
+
+in_line()
 
 
 def random_batch(case: Case) -> tuple[jax.Array, jax.Array]:
