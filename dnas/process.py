@@ -63,7 +63,8 @@ def in_line() -> None:
     """
     import jax
 
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    with contextlib.suppress(AttributeError):  # a JAX without this flag is slower, not wrong
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def compiler_flags(given: str, devices: int = 1) -> str:

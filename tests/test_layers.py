@@ -15,7 +15,6 @@ from jax import lax
 from jax.test_util import check_grads
 from tiny import assert_close, normal
 
-from dnas.devices import spread_over
 from dnas.layers import norm
 from dnas.layers.conv import block_size, conv, padding_of, per_channel, shuffle
 from dnas.layers.norm import ACTIVATIONS, batch_norm
@@ -173,7 +172,7 @@ def test_traced_train_equals_both_static_modes() -> None:
 
 
 def test_a_forward_pass_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal layers share one trace, and derivatives find it again: their mesh is what ``spread_over`` sets for one device."""
+    """Equal layers share one trace, and derivatives find it again."""
     traces = []
     moments = norm._moments
     monkeypatch.setattr(norm, "_moments", lambda x: traces.append(x.shape) or moments(x))
@@ -184,9 +183,8 @@ def test_a_forward_pass_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
             x = trained(x, scale, bias, act="relu")[0]
         return (x**2).sum()
 
-    with spread_over(None):
-        jax.jit(jax.value_and_grad(loss)).lower(x)
-        jax.jit(loss).lower(x)
+    jax.jit(jax.value_and_grad(loss)).lower(x)
+    jax.jit(loss).lower(x)
     assert traces == [x.shape]
 
 

@@ -177,7 +177,7 @@ def main() -> None:
     path = RESULTS / f"supernet-{platform}.json"
     body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
     torch = next((d.version for d in metadata.distributions() if d.metadata["Name"] == "torch"), None)
-    here = machine() | {"torch": torch, "settings": SETTINGS}
+    here = machine() | {"torch": torch, "settings": SETTINGS, "in_line": True}  # dispatch: see dnas.process
     for name in names:
         if name in body["workloads"]:
             continue
