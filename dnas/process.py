@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+from dnas.machine import cores
+
 SWITCH = "DNAS_PROCESS_SETUP"  # set to 0 to leave the process as it is
 MALLOC = ":".join(f"glibc.malloc.{k}={v}" for k, v in {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**40}.items())
 
@@ -33,7 +35,8 @@ def set_up(module: str) -> None:
     Huge pages for malloc, and heaps that keep what was freed (Linux, glibc): XLA:CPU allocates its buffers anew for every
     call, and faulting their pages in takes up to half of a step, also with huge pages where a virtual machine gives free memory
     back to its host. glibc reads these settings at start only, so the command starts itself again, once. The persistent
-    compilation cache lies in the user's cache folder. Where JAX has nothing but the CPU, XLA compiles with
+    compilation cache lies in the user's cache folder, on a CPU by the number of cores that the process may use: programs are
+    compiled for so many, and JAX's keys do not say it. Where JAX has nothing but the CPU, XLA compiles with
     ``COMPILER``, so that compilation and steps take less CPU time, and computes ``in_line``. ``--devices N`` makes N devices of
     the CPU there, with a thread each. Settings that the user made are left alone.
     """
@@ -41,7 +44,7 @@ def set_up(module: str) -> None:
         return
     folder = cache_folder()
     if folder and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "jax")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "jax" / (f"{cores()}-cores" if _only_cpu() else ""))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if _only_cpu():
         os.environ["XLA_FLAGS"] = compiler_flags(os.environ.get("XLA_FLAGS", ""), _devices(sys.argv[1:]))

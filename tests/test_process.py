@@ -72,6 +72,24 @@ def test_only_a_cpu_gets_compiler_flags_and_computes_in_line(platforms, plugin, 
     assert process.os.environ["XLA_FLAGS"] == (process.compiler_flags("--xla_dump_to=x") if flags else "--xla_dump_to=x")
 
 
+@pytest.mark.parametrize(("platforms", "folder"), [("cpu", "dnas/jax/3-cores"), ("cuda,cpu", "dnas/jax")])
+def test_a_cache_on_a_cpu_is_for_a_number_of_cores(platforms, folder, monkeypatch, in_tmp):
+    for name, value in {
+        "JAX_PLATFORMS": platforms,
+        "GLIBC_TUNABLES": "x",
+        "XLA_FLAGS": "",
+        "XDG_CACHE_HOME": str(in_tmp),
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in (process.SWITCH, "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setattr(process, "cores", lambda: 3)
+    monkeypatch.setattr(process, "in_line", lambda: None)
+    process.set_up("dnas.search")
+    assert process.os.environ["JAX_COMPILATION_CACHE_DIR"] == str(in_tmp / folder)
+
+
 def test_a_call_after_ahead_compiles_nothing(compiled):
     def doubled(tree, factor):
         return {"a": tree["a"] * factor, "n": tree["n"] + 1}
