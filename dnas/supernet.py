@@ -24,7 +24,7 @@ from dnas.gates import Gates
 from dnas.layers import masks
 from dnas.layers.op import layer_of
 from dnas.layers.paths import chosen, weights_of
-from dnas.layers.super_block import SuperBlock, rolled
+from dnas.layers.super_block import SuperBlock, entering, leaving, rolled
 from dnas.ops import LinearOp, Shape
 from dnas.ops.primitives import Conv
 from dnas.slots import Candidate, Slot
@@ -145,6 +145,7 @@ def apply(
     ``compute``: dtype of maps and products (``jnp.bfloat16``); parameters, statistics and logits keep theirs.
     ``remat``: keep only the input of every layer and compute it again in the backward pass.
     ``gates``: needed where there are choices. Every candidate that runs updates its own statistics; others keep theirs.
+    ``params``: all of them, or what ``on_paths`` found for these gates.
     ``after``: (slot, its input, its output) -> what goes on to the next slot, such as dropout.
     Errors: ConfigError where gates are missing, or images are of another shape.
     """
@@ -180,11 +181,34 @@ def maps(
             x = x.astype(logits_dtype)
         block: Any = partial(_block, net.twin[slots[0].index], net.defaults, train)
         block = jax.checkpoint(block) if remat else block
-        each = [(params.get(_name(s), {}), stats.get(_name(s), {}), weights_of(s, gates)) for s in slots]
-        before = x
+        each, before = [(_entering(s, params, gates), _entering(s, stats, gates), weights_of(s, gates)) for s in slots], x
         x, found = rolled(block, each, x, decay)
         x = x if after is None else after(slots[-1], before, x)
-        yield slots, x, {_name(s): own for s, own in zip(slots, found, strict=True) if own}
+        moved = {_name(s): _leaving(s, stats, gates, own) for s, own in zip(slots, found, strict=True)}
+        yield slots, x, {name: own for name, own in moved.items() if own}
+
+
+def on_paths(net: Net, tree: Tree, active: dict[str, jax.Array] | None) -> Tree:
+    """What ``apply`` needs of ``params`` where only the options ``active`` run, by layer; everything if None.
+
+    Its gradients are as small as it is, whatever the number of candidates; ``jax.vjp`` of this function makes all of them.
+    """
+    if active is None:
+        return tree
+    return {_name(s): _entering(s, tree, Gates({}, active)) for s in net.slots if _name(s) in tree}
+
+
+def _entering(slot: Slot, tree: Tree, gates: Gates | None) -> Any:
+    own = tree.get(_name(slot), {})
+    if gates is None or gates.active is None or not slot.choices or isinstance(own, tuple):  # as ``on_paths`` has found it
+        return own
+    return entering(slot, own, chosen(slot, gates.active))
+
+
+def _leaving(slot: Slot, stats: Tree, gates: Gates | None, found: Any) -> Tree:
+    if gates is None or gates.active is None or not slot.choices:
+        return found
+    return leaving(slot, stats.get(_name(slot), {}), chosen(slot, gates.active), found)
 
 
 def _block(slot: Slot, defaults: Defaults, train: bool | jax.Array, *operands: Any) -> tuple[jax.Array, Tree]:

@@ -138,7 +138,6 @@ def test_labels_are_smoothed_for_the_weights_alone(monkeypatch: pytest.MonkeyPat
     setup = setup_of("gumbel", tiny.plain_space, label_smoothing=0.3)
     scores, y = jax.random.normal(jax.random.key(1), (5, 3)), jnp.array([0, 2, 1, 1, 0])
     monkeypatch.setattr(supernet, "apply", lambda net, params, stats, x, *_, **__: (params["w"] * scores, stats))
-    monkeypatch.setattr(supernet, "ran", lambda *_: None)
     key, one = jax.random.key_data(jax.random.key(0)), jnp.float32(1)
     args = ({"w": one}, {}, gates.zeros(setup.space), key, jnp.int32(0), one, jnp.zeros((5, 8, 8, 3)), y)
     for kind, labels in (("weights", 0.7 * jax.nn.one_hot(y, 3) + 0.1), ("theta", jax.nn.one_hot(y, 3))):

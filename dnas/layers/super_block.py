@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,11 +12,12 @@ from flax import nnx
 from jax import lax
 
 from dnas.arch import Defaults
-from dnas.layers import masks
+from dnas.layers import masks, taken
 from dnas.layers.fused import Member, Record, alone, fusible, in_blocks, mixture, numbers_of
 from dnas.layers.op import layer_of
 from dnas.layers.paths import Weights
 from dnas.layers.switch import switch
+from dnas.layers.taken import Taken
 from dnas.slots import Slot
 
 Tree = dict[str, Any]
@@ -30,9 +32,10 @@ class SuperBlock:
     train: bool | jax.Array
 
     def __call__(
-        self, params: Tree, stats: Tree, weights: Weights | None, x: jax.Array, momentum: float | jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """``weights``: None where there is one candidate."""
+        self, params: Any, stats: Any, weights: Weights | None, x: jax.Array, momentum: float | jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """``params``, ``stats``: of the slot, or where paths are sampled what they need of them (``entering``). The output, and
+        ``stats`` after it. ``weights``: None where there is one candidate."""
         if weights is None:
             y, new = self.run(0, params, stats, x, momentum)
             return y, stats | new
@@ -84,28 +87,31 @@ class SuperBlock:
         self,
         number: int,
         index: jax.Array,
-        params: Tree,
-        stats: Tree,
+        params: Taken,
+        stats: Taken,
         x: jax.Array,
         momentum: jax.Array,
         record: Record | None = None,
-    ) -> tuple[jax.Array, Tree, Record | None]:
+    ) -> tuple[jax.Array, Taken, Record | None]:
         """Candidate ``index`` alone, a member of hull ``number``; channels that it lacks keep their statistics.
 
         Also what it leaves to its backward pass, padded to the slot's longest; ``record``: that of the call before.
         """
         hull, longest = self.slot.hulls[number], self.longest_record(x)
+        _, *shapes = layer_of(hull.op, self.defaults)
+        own, own_stats = ({hull.label: taken.own(taken.shapes_of(s), t)} for s, t in zip(shapes, (params, stats), strict=True))
         if self.records(number, x):
             member = Member(hull.label, hull.op)  # type: ignore[arg-type]
-            y, new, own = alone(member, params, stats, x, self.defaults, momentum, record)
-            return y, new, Record(own.projection, jnp.pad(own.numbers, (0, longest - own.numbers.size)))
-        if hull.varied:
-            y, new = self.run(number, params, stats, x, momentum, masks.hard(self.slot, number, index))
-            new = {label: masks.settled(self.slot, number, index, stats[label], own) for label, own in new.items()}
+            y, new, left = alone(member, own, own_stats, x, self.defaults, momentum, record)
+            found: Any = Record(left.projection, jnp.pad(left.numbers, (0, longest - left.numbers.size)))
         else:
-            y, new = self.run(number, params, stats, x, momentum)
-        nothing = Record(jnp.zeros((y.size // y.shape[-1], y.shape[-1]), y.dtype), jnp.zeros(longest, y.dtype))
-        return y, new, nothing if longest else None
+            widths = masks.hard(self.slot, number, index) if hull.varied else None
+            y, new = self.run(number, own, own_stats, x, momentum, widths)
+            if hull.varied:
+                new = {label: masks.settled(self.slot, number, index, own_stats[label], v) for label, v in new.items()}
+            nothing = Record(jnp.zeros((y.size // y.shape[-1], y.shape[-1]), y.dtype), jnp.zeros(longest, y.dtype))
+            found = nothing if longest else None
+        return y, taken.given(stats, new.get(hull.label, {})), found
 
     def records(self, number: int, x: jax.Array) -> bool:
         """Whether hull ``number`` leaves a record."""
@@ -118,21 +124,43 @@ class SuperBlock:
 
     def sampled(
         self,
-        params: Tree,
-        stats: Tree,
+        params: tuple[Taken, ...],
+        stats: tuple[Taken, ...],
         x: jax.Array,
         gates: jax.Array,
         chosen: jax.Array,
         momentum: float | jax.Array,
-    ) -> tuple[jax.Array, Tree]:
-        """Only the candidates on the active paths run, forward and backward. ``gates``: f32[k], ``chosen``: i32[k]."""
+    ) -> tuple[jax.Array, tuple[Taken, ...]]:
+        """Only the candidates on the active paths run, forward and backward; each tuple has one for every path.
+
+        ``gates``: f32[k], ``chosen``: i32[k].
+        """
         total = jnp.zeros((*x.shape[:1], *self.slot.out_shape), x.dtype)
-        for j in range(chosen.shape[0]):
+        hulls = jnp.asarray(self.slot.hull_of)[chosen]
+        new: list[Taken] = []
+        for j, own in enumerate(stats):
             again = (chosen[:j] == chosen[j]).any() if j else False  # two paths may meet in one candidate
             decay = jnp.where(again, 1, momentum)  # whose statistics move once
-            y, stats = switch(self, chosen[j], params, stats, x, decay)
+            for i, before in enumerate(new):  # or in one hull
+                own = jax.tree.map(partial(jnp.where, hulls[i] == hulls[j]), before, own)
+            y, moved = switch(self, chosen[j], params[j], own, x, decay)
+            new.append(moved)
             total = total + y * jnp.where(again, 0, gates[j]).astype(y.dtype)
-        return total, stats
+        return total, tuple(new)
+
+
+def entering(slot: Slot, tree: Tree, paths: jax.Array) -> tuple[Taken, ...]:
+    """What the super-block of ``slot`` takes of its ``tree`` for the candidate on each of ``paths`` (i32[k])."""
+    each = tuple(tree.get(h.label, {}) for h in slot.hulls)
+    return tuple(taken.take(each, n) for n in jnp.unstack(jnp.asarray(slot.hull_of)[paths]))
+
+
+def leaving(slot: Slot, tree: Tree, paths: jax.Array, found: tuple[Taken, ...]) -> Tree:
+    """The statistics ``tree`` of ``slot`` after its super-block returned ``found`` for each of ``paths``."""
+    each = tuple(tree.get(h.label, {}) for h in slot.hulls)
+    for n, own in zip(jnp.unstack(jnp.asarray(slot.hull_of)[paths]), found, strict=True):
+        each = taken.put(each, n, own)
+    return {h.label: own for h, own in zip(slot.hulls, each, strict=True) if own}
 
 
 def rolled(

@@ -11,29 +11,27 @@ import numpy as np
 from jax import lax
 
 from dnas.layers.fused import Record
+from dnas.layers.taken import Taken
 
 if TYPE_CHECKING:
     from dnas.layers.super_block import SuperBlock
 
-Tree = dict[str, Any]
-
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def switch(
-    block: SuperBlock, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
-) -> tuple[jax.Array, Tree]:
-    """Candidate ``index`` of ``block``. Saves (params, stats, x) and the candidate's record for the backward pass."""
+    block: SuperBlock, index: jax.Array, params: Taken, stats: Taken, x: jax.Array, momentum: jax.Array
+) -> tuple[jax.Array, Taken]:
+    """Candidate ``index`` of ``block``: its output and new statistics. ``params``, ``stats``: its own (``taken.take``).
+
+    Saves (params, stats, x) and the candidate's record for the backward pass.
+    """
     return _recorded(block, index, params, stats, x, momentum)[:2]
 
 
 def _recorded(
-    block: SuperBlock, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array
-) -> tuple[jax.Array, Tree, Record | None]:
-    def branch(i: int, index: jax.Array, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array) -> Any:
-        y, new, record = block.candidate(i, index, params, stats, x, momentum)
-        return y, stats | new, record
-
-    branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
+    block: SuperBlock, index: jax.Array, params: Taken, stats: Taken, x: jax.Array, momentum: jax.Array
+) -> tuple[jax.Array, Taken, Record | None]:
+    branches = [partial(block.candidate, i) for i in range(len(block.slot.hulls))]
     return lax.switch(jnp.asarray(block.slot.hull_of)[index], branches, index, params, stats, x, momentum)
 
 
@@ -45,13 +43,10 @@ def _switch_fwd(block: SuperBlock, *operands: Any) -> Any:
 def _switch_bwd(block: SuperBlock, saved: Any, cotangents: Any) -> Any:
     (index, params, stats, x, momentum), record = saved
 
-    def branch(i: int, params: Tree, stats: Tree, x: jax.Array, momentum: jax.Array, record: Any, dy: jax.Array) -> Any:
-        label = block.slot.hulls[i].label
-        own = {label: params[label]} if label in params else {}
+    def branch(i: int, params: Taken, stats: Taken, x: jax.Array, momentum: jax.Array, record: Any, dy: jax.Array) -> Any:
         record = record if block.records(i, x) else None
-        _, pull = jax.vjp(lambda p, x: block.candidate(i, index, p, stats, x, momentum, record)[0], own, x)
-        dparams, dx = pull(dy)
-        return {**jax.tree.map(jnp.zeros_like, params), **dparams}, dx
+        _, pull = jax.vjp(lambda p, x: block.candidate(i, index, p, stats, x, momentum, record)[0], params, x)
+        return pull(dy)
 
     branches = [partial(branch, i) for i in range(len(block.slot.hulls))]
     operands = params, stats, x, momentum, record, cotangents[0]

@@ -31,7 +31,10 @@ NEVER = -1e9  # logit of an option that is out of the question
 
 
 class Gradients(NamedTuple):
-    """What the one large program of a kind of gates returns. ``params``: None where these are frozen."""
+    """What the one large program of a kind of gates returns.
+
+    ``params``: by what ``supernet.on_paths`` finds for the options that are ``active``; None where weights are frozen.
+    """
 
     loss: jax.Array
     hits: jax.Array
@@ -41,7 +44,7 @@ class Gradients(NamedTuple):
     logits_of_loss: Logits
     logits_of_latency: Logits
     stats: Any
-    ran: Any
+    active: dict[str, jax.Array] | None
     moves: Marks | None
 
 
@@ -119,10 +122,13 @@ class Programs:
         """Loss, latency and gradients of one draw on one batch; of each label ``smooth`` is spread over all classes."""
         setup, config = self.setup, self.setup.config
 
-        def losses(params: Any, logits: Logits) -> Any:
-            draw = self._draw(maker, key, count, logits, temperature, x.shape[0])
+        def drawn(logits: Logits) -> Draw:
+            return self._draw(maker, key, count, logits, temperature, x.shape[0])
+
+        def losses(needed: Any, logits: Logits) -> Any:
+            draw = drawn(logits)
             out, new_stats = supernet.apply(
-                setup.net, params, stats, x, draw.gates, True, compute=config.compute_dtype, remat=config.remat
+                setup.net, needed, stats, x, draw.gates, True, compute=config.compute_dtype, remat=config.remat
             )
             scores = out.astype(jnp.float32)
             loss = optax.softmax_cross_entropy_with_integer_labels(scores, y).mean()
@@ -131,16 +137,16 @@ class Programs:
             return loss, (latency_ms(setup.terms, draw.priced).mean(), (out.argmax(-1) == y).sum(), new_stats, draw)
 
         value = jax.value_and_grad(losses, argnums=(1, 0) if setup.frozen is None else (1,), has_aux=True)
-        (loss, (ms, hits, new_stats, draw)), (d_logits, *d_params) = value(params, logits)
+        active = drawn(logits).gates.active
+        (loss, (ms, hits, new_stats, draw)), (d_logits, *d_params) = value(supernet.on_paths(setup.net, params, active), logits)
 
         def latency(logits: Logits) -> jax.Array:
-            return latency_ms(setup.terms, self._draw(maker, key, count, logits, temperature, x.shape[0]).priced).mean()
+            return latency_ms(setup.terms, drawn(logits).priced).mean()
 
         d_latency = jax.grad(latency)(logits)
-        ran = supernet.ran(setup.net, params, Gates({}, draw.gates.active))
         images, by_params = jnp.float32(y.shape[0]), d_params[0] if d_params else None
         return Gradients(
-            loss, hits.astype(jnp.float32), images, ms, by_params, d_logits, d_latency, new_stats, ran, draw.moves
+            loss, hits.astype(jnp.float32), images, ms, by_params, d_logits, d_latency, new_stats, active, draw.moves
         )  # fmt: skip
 
     def _counted(self, function: Any) -> Any:
@@ -151,7 +157,10 @@ class Programs:
         return traced
 
     def _update_weights(self, state: State, grads: Gradients) -> State:
-        params, opt = masked_update(self.setup.weight_optimiser, grads.params, state.weight_opt, state.params, grads.ran)
+        net, active = self.setup.net, grads.active
+        _, pull = jax.vjp(lambda params: supernet.on_paths(net, params, active), state.params)
+        every, ran = pull(grads.params)[0], supernet.ran(net, state.params, Gates({}, active))
+        params, opt = masked_update(self.setup.weight_optimiser, every, state.weight_opt, state.params, ran)
         return _advance(state, grads, "weights")._replace(params=params, weight_opt=opt, stats=grads.stats)
 
     def _update_theta(self, state: State, grads: Gradients, temperature: jax.Array) -> tuple[State, jax.Array]:
