@@ -12,6 +12,7 @@ from dnas.oracle import Oracle, load
 
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
 from benchmarks.macro import figures, ranking, searches, verdict
+from benchmarks.rows import Rows
 from benchmarks.study.verdict import Judge
 
 SHARES = (0.25, 0.75)
@@ -115,3 +116,14 @@ def test_ranking(oracle: Oracle, judges: dict[float, Judge]) -> None:
     assert [(p["case"], p["share"]) for p in picked] == list(itertools.product(("gumbel", "single-path"), SHARES))
     assert all(p["networks"] >= ranking.EACH and p["by_accuracy"] < p["at_random"] for p in picked)
     assert figures.ranking(found).axes
+
+
+def test_figures_leave_out_what_others_compare_by_loss() -> None:
+    alone, both = "x, compared by accuracy", ["gumbel", "gumbel, compared by accuracy"]
+    assert figures.shown([*both, alone]) == ["gumbel", alone]
+
+
+def test_a_supernet_that_is_not_there_is_named_and_left_out(tmp_path, capsys) -> None:
+    rows = Rows(tmp_path / "rows.jsonl", ranking.KEY)
+    ranking.measure_all(["gumbel"], 2, ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
+    assert "gumbel 1 has no folder" in capsys.readouterr().out and not rows.done

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from benchmarks.macro.ranking import Ranking
-from benchmarks.macro.verdict import TRAINING_IMAGES, TRIES
+from benchmarks.macro.verdict import BY_ACCURACY, TRAINING_IMAGES, TRIES
 from dnas.plot.style import colour, legend, marker, new_figure, tidy
 
 
 def verdict(body: dict[str, Any]) -> Any:
     """Left: regret against training images, searches after each epoch beside random search. Right: regret by target."""
-    figure = new_figure(11, 4)
+    figure = new_figure(11, 4.6)
     axes: Any = figure.subplots(1, 2, width_ratios=[1.1, 1])
-    cases = list(body["regret"])
+    cases = shown(body["regret"])
     for place, name in enumerate(cases):
         if path := body["anytime"].get(name):
             each = np.array(path["regret"])
             axes[0].plot(path["images"], each.T, "-", color=colour(place), linewidth=0.6, alpha=0.5)
-            axes[0].plot(path["images"], each.mean(0), "-" + marker(place), color=colour(place), markersize=4,
-                         label=f"{name}: epochs")  # fmt: skip
+            axes[0].plot(path["images"], each.mean(0), "-" + marker(place), color=colour(place), markersize=4)  # fmt: skip
         end = body["regret"][name].get("all")
         if end and name in body["cost"]:
             axes[0].plot(body["cost"][name]["images"], end["mean"], marker(place), color=colour(place), markersize=10,
-                         markerfacecolor="none", label=f"{name}: its choice")  # fmt: skip
+                         markerfacecolor="none", label=f"{name}: {'epochs, and ' * bool(path)}its choice")  # fmt: skip
     for index, way in enumerate(("random search", "evolution")):
         tries = [t for t in TRIES if f"{way}, {t}" in body["baselines"]]
         every = [body["baselines"][f"{way}, {t}"]["all"] for t in tries]
@@ -34,7 +34,7 @@ def verdict(body: dict[str, Any]) -> Any:
     axes[0].set_xscale("log")
     axes[0].set_ylim(bottom=0)
     tidy(axes[0], "what would be found if stopped here", "training images", "regret, points; mean over targets")
-    legend(axes[0], fontsize=7)
+    legend(axes[0], fontsize=7, loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=2)
     shares = [str(t["share"]) for t in body["targets"]]
     rows = {c: body["regret"][c]["by_target"] for c in cases}
     for name, found in body["baselines"].items():
@@ -55,6 +55,12 @@ def verdict(body: dict[str, Any]) -> Any:
     tidy(axes[1], "by target: seeds, and their mean (bar)", "regret, points")
     legend(axes[1])
     return figure
+
+
+def shown(cases: Iterable[str]) -> list[str]:
+    """Without those that compare by accuracy what others compare by loss."""
+    every = list(cases)
+    return [c for c in every if BY_ACCURACY not in c or c.partition(BY_ACCURACY)[0] not in every]
 
 
 def ranking(found: list[Ranking]) -> Any:

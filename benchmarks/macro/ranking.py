@@ -36,7 +36,7 @@ def measure_all(
     cases: Sequence[str], seeds: int, codes: Sequence[str], rows: Rows, table: LatencyTable, data: Dataset, runs: Path,
     recipe: Recipe, shares: Sequence[float],
 ) -> None:  # fmt: skip
-    """A row for each of ``codes`` that ``rows`` lacks, for every supernet in ``runs``."""
+    """A row for each of ``codes`` that ``rows`` lacks, for every supernet in ``runs``; others are named and left out."""
     from dnas.search import init
     from dnas.search.phase import measure
     from dnas.search.supernets import read
@@ -45,6 +45,9 @@ def measure_all(
         for seed in range(seeds):
             missing = [c for c in codes if (name, seed, c) not in rows.done]
             if not missing:
+                continue
+            if not folder_of(runs, name, seed).is_dir():
+                print(name, seed, "has no folder in --runs", flush=True)
                 continue
             setup = setup_of(CASES[name], shares, seed, table, data, recipe).members[0]
             (params, stats), _ = read(str(folder_of(runs, name, seed)), setup.space)
