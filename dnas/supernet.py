@@ -181,11 +181,17 @@ def maps(
             x = x.astype(logits_dtype)
         block: Any = partial(_block, net.twin[slots[0].index], net.defaults, train)
         block = jax.checkpoint(block) if remat else block
-        each, before = [(_entering(s, params, gates), _entering(s, stats, gates), weights_of(s, gates)) for s in slots], x
+        paths = [_paths(s, gates and gates.active) for s in slots]
+        old = [stats.get(_name(s), {}) for s in slots]
+        each = [
+            (entering(s, params.get(_name(s), {}), at), entering(s, own, at), weights_of(s, gates))
+            for s, own, at in zip(slots, old, paths, strict=True)
+        ]
+        before = x
         x, found = rolled(block, each, x, decay)
         x = x if after is None else after(slots[-1], before, x)
-        moved = {_name(s): _leaving(s, stats, gates, own) for s, own in zip(slots, found, strict=True)}
-        yield slots, x, {name: own for name, own in moved.items() if own}
+        moved = map(leaving, slots, old, paths, found)
+        yield slots, x, {_name(s): own for s, own in zip(slots, moved, strict=True) if own}
 
 
 def on_paths(net: Net, tree: Tree, active: dict[str, jax.Array] | None) -> Tree:
@@ -195,20 +201,12 @@ def on_paths(net: Net, tree: Tree, active: dict[str, jax.Array] | None) -> Tree:
     """
     if active is None:
         return tree
-    return {_name(s): _entering(s, tree, Gates({}, active)) for s in net.slots if _name(s) in tree}
+    return {_name(s): entering(s, tree[_name(s)], _paths(s, active)) for s in net.slots if _name(s) in tree}
 
 
-def _entering(slot: Slot, tree: Tree, gates: Gates | None) -> Any:
-    own = tree.get(_name(slot), {})
-    if gates is None or gates.active is None or not slot.choices or isinstance(own, tuple):  # as ``on_paths`` has found it
-        return own
-    return entering(slot, own, chosen(slot, gates.active))
-
-
-def _leaving(slot: Slot, stats: Tree, gates: Gates | None, found: Any) -> Tree:
-    if gates is None or gates.active is None or not slot.choices:
-        return found
-    return leaving(slot, stats.get(_name(slot), {}), chosen(slot, gates.active), found)
+def _paths(slot: Slot, active: dict[str, jax.Array] | None) -> jax.Array | None:
+    """i32[k]: the candidate of ``slot`` on each path; None where nothing is sampled."""
+    return chosen(slot, active) if active is not None and slot.choices else None
 
 
 def _block(slot: Slot, defaults: Defaults, train: bool | jax.Array, *operands: Any) -> tuple[jax.Array, Tree]:

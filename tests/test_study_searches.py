@@ -17,6 +17,7 @@ from dnas.oracle import Oracle
 from dnas.space import load_space
 
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
+from benchmarks import rows
 from benchmarks.oracle import results, stages
 from benchmarks.rows import Rows
 from benchmarks.study import figures, inference, searches, verdict
@@ -135,6 +136,16 @@ def test_an_oracle_of_what_is_trained(tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_rows_of_another_machine_say_so(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    Rows(path, ("n",), {}).add({"n": 0})
+    here = rows.machine()
+    monkeypatch.setattr(rows, "machine", lambda: here | {"processor": "another"})
+    Rows(path, ("n",), {}).add({"n": 1})
+    found = Rows(path, ("n",))
+    assert found.about["machine"] == here and found.rows == [{"n": 0}, {"n": 1, "machine": {"processor": "another"}}]
+
+
 def test_searches_go_on_where_they_were(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "other")  # compiles faster
     space, data, path = tiny.template_space(), images(), tmp_path / "rows.jsonl"

@@ -13,10 +13,13 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
+from test_methods import setup_of
 
 from dnas import gates, supernet
 from dnas.layers import taken
 from dnas.ops import SkipOp
+from dnas.search import init
+from dnas.search.programs import arguments
 from dnas.space import OneOf
 
 LEAF = st.lists(st.integers(1, 3), max_size=2).map(tuple)
@@ -69,6 +72,20 @@ def test_a_path_needs_as_much_of_many_candidates_as_of_one() -> None:
 
     largest, skip = tiny.block(5, 3), SkipOp(in_=4, out=4)
     assert size(largest, skip) == size(largest, skip, tiny.block(3, 3), tiny.block(5, 2), tiny.block(3, 1))
+
+
+@pytest.mark.parametrize("method", ["gdas", "gumbel"])
+def test_a_sampled_step_returns_gradients_of_what_its_path_needs(method: str) -> None:
+    """All of them where everything runs."""
+    setup = setup_of(method, tiny.plain_space)
+    state = init(setup)
+    batch = setup.feeds["weights"].batch(0)
+    found = setup.programs.gradients["weights"].eval_shape(*arguments(state, batch, jnp.float32(1)))
+    path = gates.one_hot(setup.space, (0,) * len(setup.space.choices)).active if method == "gdas" else None
+    needed = supernet.on_paths(setup.net, state.params, path)
+    jax.tree.map(lambda g, v: np.testing.assert_equal(g.shape, v.shape), found.params, needed)
+    sizes = [sum(v.size for v in jax.tree.leaves(tree)) for tree in (found.params, state.params)]
+    assert (sizes[0] < sizes[1]) == (method == "gdas")
 
 
 @pytest.mark.parametrize("name", ["plain_space", "tied_space"])

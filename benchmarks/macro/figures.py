@@ -21,7 +21,7 @@ def verdict(body: dict[str, Any]) -> Any:
         if path := body["anytime"].get(name):
             each = np.array(path["regret"])
             axes[0].plot(path["images"], each.T, "-", color=colour(place), linewidth=0.6, alpha=0.5)
-            axes[0].plot(path["images"], each.mean(0), "-" + marker(place), color=colour(place), markersize=4)  # fmt: skip
+            axes[0].plot(path["images"], each.mean(0), "-" + marker(place), color=colour(place), markersize=4)
         end = body["regret"][name].get("all")
         if end and name in body["cost"]:
             axes[0].plot(body["cost"][name]["images"], end["mean"], marker(place), color=colour(place), markersize=10,

@@ -149,14 +149,19 @@ class SuperBlock:
         return total, tuple(new)
 
 
-def entering(slot: Slot, tree: Tree, paths: jax.Array) -> tuple[Taken, ...]:
-    """What the super-block of ``slot`` takes of its ``tree`` for the candidate on each of ``paths`` (i32[k])."""
+def entering(slot: Slot, tree: Any, paths: jax.Array | None) -> Any:
+    """What the super-block of ``slot`` takes of its ``tree`` for the candidate on each of ``paths`` (i32[k]), where these are
+    sampled. What has been taken already stays as it is."""
+    if paths is None or isinstance(tree, tuple):
+        return tree
     each = tuple(tree.get(h.label, {}) for h in slot.hulls)
     return tuple(taken.take(each, n) for n in jnp.unstack(jnp.asarray(slot.hull_of)[paths]))
 
 
-def leaving(slot: Slot, tree: Tree, paths: jax.Array, found: tuple[Taken, ...]) -> Tree:
-    """The statistics ``tree`` of ``slot`` after its super-block returned ``found`` for each of ``paths``."""
+def leaving(slot: Slot, tree: Tree, paths: jax.Array | None, found: Any) -> Tree:
+    """The statistics ``tree`` of ``slot`` after its super-block returned ``found``."""
+    if paths is None:
+        return found
     each = tuple(tree.get(h.label, {}) for h in slot.hulls)
     for n, own in zip(jnp.unstack(jnp.asarray(slot.hull_of)[paths]), found, strict=True):
         each = taken.put(each, n, own)
