@@ -82,7 +82,7 @@ def measure(space: str) -> dict[str, Any]:
             seconds = json.loads(done.stdout.splitlines()[-1])
             rows[name] = seconds | {"process_s": time.perf_counter() - start, "load_before": load}
             print(space, name, {k: round(v, 1) for k, v in rows[name].items()}, flush=True)
-    return rows | {"date": time.strftime("%Y-%m-%d")}
+    return rows | {"date": time.strftime("%Y-%m-%d"), "machine": machine()}
 
 
 def main() -> None:
@@ -91,7 +91,6 @@ def main() -> None:
         print(json.dumps(search(*sys.argv[2:4])), file=answer)
         return
     body: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"spaces": {}}
-    body["machine"] = machine()
     for space in sys.argv[1:] or SPACES:
         if space not in body["spaces"]:
             body["spaces"][space] = measure(space)

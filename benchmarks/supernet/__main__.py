@@ -5,7 +5,8 @@
     python -m benchmarks.supernet --cache=FOLDER paths   programs that an earlier call compiled are loaded from FOLDER; results
                                                      say so, and their compile_s are seconds of loading
 
-Sides of one workload take turns, a step each, so that a busy machine slows all of them; medians over the turns, with the
+Sides of one workload take turns, so that a busy machine slows all of them: the slowest takes a step, the others as many as
+last about as long (a process that waits longer than it works finds its memory cold). Medians over the steps, with the
 interquartile range. All processes have the settings of dnas' commands (malloc, and on a CPU XLA's). ``peak`` is a
 process's largest resident size after the compilation, ``temp`` what XLA reserves for one step beside parameters. Results
 are written to benchmarks/results/supernet-PLATFORM.json after every workload; one that is there is not run again.
@@ -58,7 +59,7 @@ WORKLOADS: dict[str, tuple[int, tuple[Case, ...]]] = {
     "two-paths": (9, (SAMPLED, _with(SAMPLED, paths=2))),
     "candidates": (9, (_with(SAMPLED, candidates=18), _with(SAMPLED, candidates=3))),
     "large": (5, tuple(_with(c, space="fbnet", batch=8) for c in (SAMPLED, FIXED, _with(SAMPLED, side="torch")))),
-    "soft-large": (3, tuple(_with(c, space="fbnet", batch=4) for c in (_with(SOFT, remat=True), TORCH))),
+    "soft-large": (7, tuple(_with(c, space="fbnet", batch=4) for c in (SOFT, _with(SOFT, remat=True), TORCH))),
     "idiomatic": (5, (SOFT, Case(side="flax"))),
     "torch-compile": (5, (SOFT, TORCH, _with(TORCH, compiler="compile"))),
 }
@@ -91,8 +92,8 @@ class Worker:
         self.process.stdin.flush()
         return self._answer()
 
-    def turn(self) -> None:
-        found = self._tell("step 1")
+    def turn(self, steps: int) -> None:
+        found = self._tell(f"step {steps}")
         self.seconds += found["seconds"]
         self.cpu_seconds += found["cpu_seconds"]
 
@@ -130,9 +131,13 @@ def measure(turns: int, cases: tuple[Case, ...], kept: str | None = None) -> dic
     with tempfile.TemporaryDirectory() if kept is None else nullcontext(kept) as cache:
         load = os.getloadavg()[0]
         with workers(cases, cache) as running:
-            for _ in range(turns):
-                for worker in running:
-                    worker.turn()
+            for worker in running:
+                worker.turn(1)
+            slowest = max(w.seconds[0] for w in running)
+            steps = [round(slowest / w.seconds[0]) for w in running]
+            for _ in range(turns - 1):
+                for worker, own in zip(running, steps, strict=True):
+                    worker.turn(own)
             rows = [w.result() for w in running]
         if kept is None:
             with workers(cases[:1], cache) as again:
