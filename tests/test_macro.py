@@ -28,23 +28,26 @@ def judges(oracle: Oracle) -> dict[float, Judge]:
     return {s: Judge.of(oracle, LatencyTable.load("samsung_s8"), s) for s in SHARES}
 
 
-def test_a_proxy_is_priced_as_the_full_network(oracle: Oracle) -> None:
+@pytest.mark.parametrize(("case", "code"), [("gumbel", "21020112"), ("gumbel, depth alone", "20020202")])
+def test_a_proxy_is_priced_as_the_full_network(oracle: Oracle, case: str, code: str) -> None:
     from dnas.data import Dataset
 
     rng, table = np.random.default_rng(0), LatencyTable.load("samsung_s8")
     data = Dataset.from_arrays(rng.integers(0, 256, (60, 16, 16, 3), np.uint8), np.arange(60) % 3)
     recipe = searches.Recipe(images=40, px=8, width=0.125, batch=4)
-    one = searches.setup_of(searches.CASES["gumbel"], SHARES, 0, table, searches.first_images(data, recipe), recipe)
+    one = searches.setup_of(searches.CASES[case], SHARES, 0, table, searches.first_images(data, recipe), recipe)
     costs = oracle.costs(table)
     assert [m.config.target_ms for m in one.members] == pytest.approx(
         [costs.min() + s * (costs.max() - costs.min()) for s in SHARES]
     )
-    assert one.members[0].space.fix([2] * 8).macs < load("nas-bench-macro").costs("macs").max() / 50
-    for member, code in itertools.product(one.members, ("00000000", "21020112")):
+    space, name = one.members[0].space, searches.CASES[case].code
+    of_code = {name(g): g for g in itertools.product(*(range(len(c.options)) for c in space.choices.values()))}
+    assert len(of_code) == space.size and space.fix(of_code["2" * 8]).macs < oracle.costs("macs").max() / 50
+    for member, own in itertools.product(one.members, ("00000000", code)):
         (limit,) = member.limits(None)
-        price = limit.terms.at(member.space.assignment(tuple(map(int, code))))
+        price = limit.terms.at(member.space.assignment(of_code[own]))
         classes = 7 * 1280 / 1e6  # ten classes cost more than three by next to nothing
-        assert price == pytest.approx(costs[oracle._index(code)], rel=0.01 + classes)
+        assert price == pytest.approx(costs[oracle._index(own)], rel=0.01 + classes)
     assert one.schedule.theta_steps == 2 * 2  # two targets, two batches of the architecture split each
 
 
@@ -126,4 +129,6 @@ def test_figures_leave_out_what_others_compare_by_loss() -> None:
 def test_a_supernet_that_is_not_there_is_named_and_left_out(tmp_path, capsys) -> None:
     rows = Rows(tmp_path / "rows.jsonl", ranking.KEY)
     ranking.measure_all(["gumbel"], 2, ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
-    assert "gumbel 1 has no folder" in capsys.readouterr().out and not rows.done
+    ranking.measure_all(["gumbel, depth alone"], 1, ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
+    said = capsys.readouterr().out
+    assert "gumbel 1 has no folder" in said and "depth alone has not all" in said and not rows.done

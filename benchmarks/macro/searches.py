@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.oracle.stages import code_of
 from benchmarks.rows import Rows
 from benchmarks.study.searches import derived, theta_on_weights
 from dnas import checkpoint, loop
@@ -34,6 +33,7 @@ from dnas.search.engine import State
 from dnas.search.family import begin, rows_of
 from dnas.search.finish import SUPERNET
 from dnas.search.phase import SearchPhase
+from dnas.slots import OneOf
 from dnas.space import Space, load_space
 
 KEY = ("case", "share", "seed")
@@ -49,11 +49,24 @@ class Recipe(NamedTuple):
 
 
 class Case(NamedTuple):
-    """``options``: of the search command, besides its defaults."""
+    """``options``: of the search command, besides its defaults. ``ops``: those of each layer that it may choose from, as the
+    digits of the benchmark's codes."""
 
     options: dict[str, Any]
     epochs: int = 6
     theta_on_weights: bool = False
+    ops: tuple[int, ...] = (0, 1, 2)
+
+    def code(self, genotype: Sequence[int]) -> str:
+        return "".join(str(self.ops[i]) for i in genotype)
+
+    def among(self, space: Space) -> Space:
+        """``space`` with ``ops`` alone."""
+        layers = (
+            dataclasses.replace(one, options=tuple(one.options[i] for i in self.ops)) if isinstance(one, OneOf) else one
+            for one in space.layers
+        )
+        return dataclasses.replace(space, layers=tuple(layers))
 
 
 CASES = {
@@ -65,6 +78,7 @@ CASES = {
     "gumbel, argmax": Case({"derive": "argmax"}),
     "gumbel, warm-up 0.6": Case({"warm_up": 0.6}),
     "gumbel, skip dropout": Case({"skip_dropout": 0.5}),
+    "gumbel, depth alone": Case({}, ops=(0, 2)),
     "gdas": Case({"method": "gdas"}),
     "two-path": Case({"method": "two-path"}),
 }
@@ -90,7 +104,7 @@ def setup_of(
     like: Setup | None = None,
 ) -> Setup:  # fmt: skip
     """A family with a member for each of ``shares``. ``like``: one of the same case, whose programs it shares."""
-    space = space_of(recipe)
+    space = case.among(space_of(recipe))
     low, high = space.latency_range(table)
     passes = 1 if case.options.get("method") == "single-path" else len(shares)
     config = SearchConfig(
@@ -98,13 +112,14 @@ def setup_of(
         batch_size=recipe.batch, train_epochs=0, devices=1, theta_passes=passes, **case.options,
     )  # fmt: skip
     setup = prepare(config, space, table, data)
-    terms = price(load_space("nas_bench_macro").at(num_classes=data.num_classes), table, None)  # of the full network
+    full = load_space("nas_bench_macro").at(num_classes=data.num_classes)
+    terms = price(case.among(full), table, None)  # of the full network
     true = dataclasses.replace(setup.config, family_ms=tuple(targets_ms(shares, table)))
     setup = dataclasses.replace(setup, config=true, terms=terms, like=like.members[0] if like else None)
     return theta_on_weights(setup) if case.theta_on_weights else setup
 
 
-def search(setup: Setup, keep: Path) -> list[dict[str, Any]]:
+def search(case: Case, setup: Setup, keep: Path) -> list[dict[str, Any]]:
     """What each member found. ``keep``: folder for the weights that the supernet ends with."""
     begun, journal = time.process_time(), Journal(None)
     with Console(True).progress() as watcher:
@@ -113,21 +128,22 @@ def search(setup: Setup, keep: Path) -> list[dict[str, Any]]:
         checkpoint.save(keep / SUPERNET, 0, trees, {"space": setup.space.fingerprint})
         shared = time.process_time() - begun
         return [
-            {**found(member, journal, index, *chosen(member, state.member(index), watcher)), "shared_cpu_s": round(shared, 1)}
+            found(case, member, journal, index, *chosen(case, member, state.member(index), watcher))
+            | {"shared_cpu_s": round(shared, 1)}
             for index, member in enumerate(setup.members)
         ]
 
 
-def chosen(setup: Setup, state: State, watcher: Watcher) -> tuple[dict[str, Any], dict[str, list[float]]]:
+def chosen(case: Case, setup: Setup, state: State, watcher: Watcher) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """What ``choose`` says, and code -> [hits, loss] on the selection images of each network that it compared."""
     with tempfile.TemporaryDirectory() as folder:
         notes, _, _ = choose(setup, state, watcher, Path(folder))
         compared = measured.read(Path(folder) / measured.FILE)
-    return notes, {code_of(genotype): [found.hits, round(found.loss, 5)] for genotype, found in compared.items()}
+    return notes, {case.code(genotype): [found.hits, round(found.loss, 5)] for genotype, found in compared.items()}
 
 
 def found(
-    setup: Setup, journal: Journal, index: int, notes: dict[str, Any], compared: dict[str, list[float]]
+    case: Case, setup: Setup, journal: Journal, index: int, notes: dict[str, Any], compared: dict[str, list[float]]
 ) -> dict[str, Any]:
     """A row of one member: the network, and what would have been derived after each epoch: [training images, code]."""
     history, schedule, batch = rows_of(journal.history, index), setup.schedule, setup.config.batch_size or 0
@@ -135,11 +151,11 @@ def found(
     weights = [(e + 1) * schedule.weight_steps for e in range(schedule.epochs)]
     theta = [schedule.before(e + 1) - w for e, w in enumerate(weights)]
     own = [(w + -(-t // members)) * batch for w, t in zip(weights, theta, strict=True)]  # those of a search of its own
-    path = [[n, code_of(derived(setup, r))] for n, r in zip(own, history, strict=True) if setup.method.ends == "logits"]
+    path = [[n, case.code(derived(setup, r))] for n, r in zip(own, history, strict=True) if setup.method.ends == "logits"]
     hits, n, loss = notes["inherited"]
     return {
-        "target_ms": setup.config.target_ms, "code": code_of(notes["genotype"]), "ms": notes["derivation"]["derived_ms"],
-        "argmax": code_of(notes["derivation"]["argmax_genotype"]), "expected_ms": last["expected_ms"],
+        "target_ms": setup.config.target_ms, "code": case.code(notes["genotype"]), "ms": notes["derivation"]["derived_ms"],
+        "argmax": case.code(notes["derivation"]["argmax_genotype"]), "expected_ms": last["expected_ms"],
         "entropy": last["entropy"], "skip_share": [round(r["skip_share"], 4) for r in history],
         "mixture": last["mixture_accuracy"], "inherited": hits / n, "inherited_loss": loss, "selection_images": n,
         "networks": notes["draws"], "compared": compared,
@@ -166,7 +182,7 @@ def run(
             begun = time.process_time()
             setup = setup_of(CASES[name], shares, seed, table, data, recipe, first.get(name))
             first.setdefault(name, setup)
-            every = search(setup, folder_of(runs, name, seed))
+            every = search(CASES[name], setup, folder_of(runs, name, seed))
             spent = round(time.process_time() - begun, 1)
             for share, one in zip(shares, every, strict=True):
                 rows.add({"case": name, "share": share, "seed": seed, "epochs": setup.schedule.epochs, "cpu_s": spent, **one})

@@ -112,7 +112,7 @@ def baselines(judges: dict[float, Judge], draws: int) -> dict[str, dict[float, l
         above = judge.best - scored.best  # the controls' regret is against the best of means, which is inflated
         of_controls = {
             "most MACs": [controls.most_macs(scored)], "best uniform op": [controls.uniform_op(scored)],
-            "random theta": controls.random_theta(scored, draws).tolist(),
+            "best of depth alone": [controls.depth_only(scored)], "random theta": controls.random_theta(scored, draws).tolist(),
         }  # fmt: skip
         for name, each in of_controls.items():
             found.setdefault(name, {})[share] = [r + above for r in each]
