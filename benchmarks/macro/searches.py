@@ -71,6 +71,7 @@ class Case(NamedTuple):
 
 CASES = {
     "gumbel": Case({}),
+    "gumbel, 18 epochs": Case({}, epochs=18),
     "single-path": Case({"method": "single-path", "evaluations": 64}, epochs=12),
     "gumbel, no latency term": Case({"objective": "absolute", "strength": 0.0}),
     "gumbel, temperature 1": Case({"temperature_start": 1.0, "temperature_end": 1.0}),
