@@ -50,12 +50,13 @@ class Recipe(NamedTuple):
 
 class Case(NamedTuple):
     """``options``: of the search command, besides its defaults. ``ops``: those of each layer that it may choose from, as the
-    digits of the benchmark's codes."""
+    digits of the benchmark's codes. ``proxy``: what differs from the recipe."""
 
     options: dict[str, Any]
     epochs: int = 6
     theta_on_weights: bool = False
     ops: tuple[int, ...] = (0, 1, 2)
+    proxy: dict[str, Any] = {}  # noqa: RUF012  never changed
 
     def code(self, genotype: Sequence[int]) -> str:
         return "".join(str(self.ops[i]) for i in genotype)
@@ -72,6 +73,7 @@ class Case(NamedTuple):
 CASES = {
     "gumbel": Case({}),
     "gumbel, 18 epochs": Case({}, epochs=18),
+    "gumbel, 32 px": Case({}, proxy={"px": 32, "width": 0.25}),
     "single-path": Case({"method": "single-path", "evaluations": 64}, epochs=12),
     "gumbel, no latency term": Case({"objective": "absolute", "strength": 0.0}),
     "gumbel, temperature 1": Case({"temperature_start": 1.0, "temperature_end": 1.0}),
@@ -105,6 +107,7 @@ def setup_of(
     like: Setup | None = None,
 ) -> Setup:  # fmt: skip
     """A family with a member for each of ``shares``. ``like``: one of the same case, whose programs it shares."""
+    recipe = recipe._replace(**case.proxy)
     space = case.among(space_of(recipe))
     low, high = space.latency_range(table)
     passes = 1 if case.options.get("method") == "single-path" else len(shares)
@@ -186,5 +189,6 @@ def run(
             every = search(CASES[name], setup, folder_of(runs, name, seed))
             spent = round(time.process_time() - begun, 1)
             for share, one in zip(shares, every, strict=True):
-                rows.add({"case": name, "share": share, "seed": seed, "epochs": setup.schedule.epochs, "cpu_s": spent, **one})
+                what = {"case": name, "share": share, "seed": seed, "epochs": setup.schedule.epochs, **CASES[name].proxy}
+                rows.add({**what, "cpu_s": spent, **one})
             print(name, seed, [r["code"] for r in every], f"{spent} CPU s", flush=True)
