@@ -64,9 +64,9 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) 
 
 
 def by_accuracy(rows: Sequence[Row]) -> list[Row]:
-    """What would have been found if networks were compared by accuracy: of the searches that say what each had."""
+    """What would have been found if networks were compared by accuracy: of the default's searches."""
     found = []
-    for row in (r for r in rows if r.get("compared") and r["path"]):
+    for row in (r for r in rows if r["case"] == DEFAULT and r.get("compared")):
         compared = row["compared"]
         code = max(compared, key=lambda c: (compared[c][0], -compared[c][1]))
         found.append({**row, "case": row["case"] + BY_ACCURACY, "code": code, "inherited": None})
@@ -74,10 +74,10 @@ def by_accuracy(rows: Sequence[Row]) -> list[Row]:
 
 
 def shortlists(rows: Sequence[Row], judges: dict[float, Judge]) -> list[dict[str, Any]]:
-    """Of each search that says what the networks it compared had: regret of the likeliest and of the best of them, and tau-b
-    between their regret and what they are compared by."""
+    """Of each search that says what the two or more networks it compared had: regret of the likeliest and of the best of them,
+    and tau-b between their regret and what they are compared by."""
     found = []
-    for row in (r for r in rows if r.get("compared") and r["path"]):
+    for row in (r for r in rows if len(r.get("compared", ())) > 1 and r["path"]):
         regret = [judges[row["share"]].regret(c) for c in row["compared"]]
         hits, loss = zip(*row["compared"].values(), strict=True)
         found.append({
