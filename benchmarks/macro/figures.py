@@ -9,15 +9,18 @@ import numpy as np
 
 from benchmarks.macro.ranking import Ranking
 from benchmarks.macro.verdict import BY_ACCURACY, TRAINING_IMAGES, TRIES
+from benchmarks.study.verdict import DEFAULT
 from dnas.plot.style import colour, legend, marker, new_figure, tidy
 
 
 def verdict(body: dict[str, Any]) -> Any:
-    """Left: regret against training images, searches after each epoch beside random search. Right: regret by target."""
-    figure = new_figure(11, 4.6)
+    """Left: regret against training images, methods after each epoch beside random search. Right: regret by target, ablations
+    too."""
+    figure = new_figure(11, 5.5)
     axes: Any = figure.subplots(1, 2, width_ratios=[1.1, 1])
     cases = shown(body["regret"])
-    for place, name in enumerate(cases):
+    methods = [c for c in cases if not c.startswith(f"{DEFAULT}, ")]
+    for place, name in enumerate(methods):
         if path := body["anytime"].get(name):
             each = np.array(path["regret"])
             axes[0].plot(path["images"], each.T, "-", color=colour(place), linewidth=0.6, alpha=0.5)
@@ -29,8 +32,8 @@ def verdict(body: dict[str, Any]) -> Any:
     for index, way in enumerate(("random search", "evolution")):
         tries = [t for t in TRIES if f"{way}, {t}" in body["baselines"]]
         every = [body["baselines"][f"{way}, {t}"]["all"] for t in tries]
-        axes[0].plot([t * TRAINING_IMAGES for t in tries], every, "--" + marker(len(cases) + index), markersize=4,
-                     color=colour(len(cases) + index), label=f"{way}: {tries[0]} to {tries[-1]} trainings")  # fmt: skip
+        axes[0].plot([t * TRAINING_IMAGES for t in tries], every, "--" + marker(len(methods) + index), markersize=4,
+                     color=colour(len(methods) + index), label=f"{way}: {tries[0]} to {tries[-1]} trainings")  # fmt: skip
     axes[0].set_xscale("log")
     axes[0].set_ylim(bottom=0)
     tidy(axes[0], "what would be found if stopped here", "training images", "regret, points; mean over targets")
