@@ -89,7 +89,7 @@ def ranking(found: list[Ranking]) -> Any:
     ceiling = np.mean([r.by_accuracy.ceiling for r in found])
     axes[1].axhline(ceiling, color="0.4", linestyle="--", linewidth=1, label=f"between trainings of the truth: {ceiling:.2f}")
     axes[1].axhline(0, color="0.4", linewidth=0.6)
-    axes[1].set_xticks(range(len(names)), names)
+    axes[1].set_xticks(range(len(names)), [n.replace(", ", ",\n") for n in names])
     axes[1].set_ylim(-0.2, 1)
     tidy(axes[1], "in bands of 10 % (full: by accuracy, open: by loss)", "", "tau-b")
     legend(axes[1], loc="upper right")
