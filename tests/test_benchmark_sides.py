@@ -11,6 +11,7 @@ from dnas import gates, supernet
 
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
 from benchmarks.supernet import dnas_side, flax_side
+from benchmarks.supernet.__main__ import steps_of
 from benchmarks.supernet.case import Case
 
 
@@ -92,3 +93,7 @@ def test_paths_take_steps(mode):
     side.prepare()
     first = side.step()
     assert [side.step() for _ in range(20)][-1] < first
+
+
+def test_sides_take_turns_of_equal_time():
+    assert steps_of([23.0, 2.8, 2.9]) == [1, 8, 8] and steps_of([0.5, 0.6]) == [1, 1]

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from importlib.util import find_spec
@@ -109,6 +109,11 @@ class Worker:
         }  # fmt: skip
 
 
+def steps_of(seconds: Sequence[float]) -> list[int]:
+    """How many steps each side takes in a turn, by the seconds of one: the slowest takes one."""
+    return [round(max(seconds) / own) for own in seconds]
+
+
 @contextmanager
 def workers(cases: tuple[Case, ...], cache: str) -> Iterator[list[Worker]]:
     """One process per case, started one after the other; none outlives the block."""
@@ -133,11 +138,9 @@ def measure(turns: int, cases: tuple[Case, ...], kept: str | None = None) -> dic
         with workers(cases, cache) as running:
             for worker in running:
                 worker.turn(1)
-            slowest = max(w.seconds[0] for w in running)
-            steps = [round(slowest / w.seconds[0]) for w in running]
             for _ in range(turns - 1):
-                for worker, own in zip(running, steps, strict=True):
-                    worker.turn(own)
+                for worker, steps in zip(running, steps_of([min(w.seconds) for w in running]), strict=True):
+                    worker.turn(steps)
             rows = [w.result() for w in running]
         if kept is None:
             with workers(cases[:1], cache) as again:
