@@ -115,6 +115,13 @@ def test_ranking(oracle: Oracle, judges: dict[float, Judge]) -> None:
     assert gumbel["tau"] > 0.95 > gumbel["ceiling"] > 0.7 > abs(gumbel["tau_by_loss"]) + 0.4
     assert gumbel["given_up"] == 0 < gumbel["given_up_at_random"]  # true accuracies are the proxy here
     assert macs["case"] == "MACs" and macs["tau"] < 0.3 < macs["global_tau"]
+    noisy = [
+        {"case": "gdas", "seed": seed, "code": c, "hits": 0, "n": 1, "loss": -oracle.accuracy(c) + 3 * rng.normal()}
+        for seed, c in itertools.product(range(4), codes)
+    ]
+    one, *_, four = ranking.together([*rows, *noisy, {**noisy[0], "seed": 4}], "gdas", oracle, table)
+    assert (one["supernets"], one["sets"], four["supernets"], four["sets"]) == (1, 4, 4, 1)
+    assert four["tau"] > one["tau"] + 0.1 and four["given_up"] < one["given_up"]  # noise is averaged away
     picked = ranking.choices(rows, judges)
     assert [(p["case"], p["share"]) for p in picked] == list(itertools.product(("gumbel", "single-path"), SHARES))
     assert all(p["networks"] >= ranking.EACH and p["by_accuracy"] < p["at_random"] for p in picked)

@@ -105,7 +105,7 @@ def verdict(config: MacroConfig) -> None:
     from benchmarks.macro.searches import KEY
     from benchmarks.macro.verdict import judged, table
     from benchmarks.rows import Rows
-    from benchmarks.study.verdict import Judge
+    from benchmarks.study.verdict import DEFAULT, Judge
     from dnas.errors import RunError
     from dnas.latency import LatencyTable
     from dnas.oracle import load
@@ -123,6 +123,7 @@ def verdict(config: MacroConfig) -> None:
         found = ranking.rankings(measured, oracle, lut)
         body["choices"] = ranking.choices(measured, judges)
         body["ranking"] = [ranking.said(r) for r in found]
+        body["ranking_together"] = ranking.together(measured, DEFAULT, oracle, lut)
         figures.ranking(found).savefig(DOCS / "study_macro_ranking.png", dpi=110)
     spent = round(time.process_time() - begun, 1)
     about = {"command": "python -m benchmarks.macro verdict", "machine": machine(), "cpu_s": spent, "made_with": rows.about}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.macro.searches import CASES, Case, Recipe, folder_of, setup_of
+from benchmarks.macro.searches import CASES, OPS, Recipe, folder_of, setup_of
 from benchmarks.rows import Rows
 from benchmarks.study.verdict import Judge
 from dnas.data import Dataset
@@ -43,7 +43,7 @@ def measure_all(
     from dnas.search.supernets import read
 
     for name in cases:
-        if CASES[name].ops != Case({}).ops:
+        if CASES[name].ops != OPS:
             print(name, "has not all of these networks", flush=True)
             continue
         for seed in range(seeds):
@@ -73,29 +73,47 @@ class Ranking(NamedTuple):
     by_loss: RankingInfo | None
 
 
-def rankings(rows: Sequence[dict[str, Any]], oracle: Oracle, table: LatencyTable) -> list[Ranking]:
-    """Of each supernet that has been measured wholly, and of MACs on the same networks. Errors: ConfigError for too few."""
-    costs, macs, found = oracle.costs(table), oracle.costs("macs"), []
+def supernets(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """(case, seed) -> rows, in order of their codes, of each supernet that has been measured wholly. Errors: ConfigError for
+    none."""
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda r: (list(CASES).index(r["case"]), r["seed"], r["code"])):
         groups.setdefault((row["case"], row["seed"]), []).append(row)
     if not groups:
         raise ConfigError("no networks are measured with a supernet's weights; run: python -m benchmarks.macro rank")
     most = max(map(len, groups.values()))
+    return {k: own for k, own in groups.items() if len(own) == most}  # the others are still being measured
 
-    def judged(own: Sequence[dict[str, Any]], proxy: Sequence[float]) -> RankingInfo:
-        at = np.array([oracle._index(r["code"]) for r in own])
-        return info(proxy, oracle.runs[at], costs[at], WIDTH, LEAST)
 
-    for (case, seed), own in sorted(groups.items(), key=lambda g: (list(CASES).index(g[0][0]), g[0][1])):
-        if len(own) < most:  # it is still being measured
-            continue
-        by_accuracy, by_loss = judged(own, [r["hits"] for r in own]), judged(own, [-r["loss"] for r in own])
+def judged(own: Sequence[dict[str, Any]], proxy: Any, oracle: Oracle, costs: np.ndarray) -> RankingInfo:
+    """How well ``proxy`` ranks the networks of the rows ``own``."""
+    at = np.array([oracle._index(r["code"]) for r in own])
+    return info(proxy, oracle.runs[at], costs[at], WIDTH, LEAST)
+
+
+def rankings(rows: Sequence[dict[str, Any]], oracle: Oracle, table: LatencyTable) -> list[Ranking]:
+    """Of each of ``supernets``, and of MACs on the same networks. Errors: ConfigError for none."""
+    costs, macs, found, groups = oracle.costs(table), oracle.costs("macs"), [], supernets(rows)
+    for (case, seed), own in groups.items():
+        by_accuracy, by_loss = (judged(own, p, oracle, costs) for p in ([r["hits"] for r in own], [-r["loss"] for r in own]))
         found.append(Ranking(case, seed, len(own), own[0]["n"], by_accuracy, by_loss))
-    largest = max(groups.values(), key=len)
-    by_macs = judged(largest, [macs[oracle._index(r["code"])] for r in largest])
-    found.append(Ranking("MACs", None, len(largest), None, by_macs, None))
+    own = next(iter(groups.values()))
+    by_macs = judged(own, [macs[oracle._index(r["code"])] for r in own], oracle, costs)
+    found.append(Ranking("MACs", None, len(own), None, by_macs, None))
     return found
+
+
+def together(rows: Sequence[dict[str, Any]], case: str, oracle: Oracle, table: LatencyTable) -> list[dict[str, Any]]:
+    """How well 1, 2, ... supernets of ``case`` rank by the mean of their standardised losses: means over all such sets."""
+    costs, answer = oracle.costs(table), []
+    groups = [own for (name, _), own in supernets(rows).items() if name == case]
+    losses = [np.array([r["loss"] for r in own]) for own in groups]
+    proxies = [(v.mean() - v) / v.std() for v in losses]
+    for size in range(1, len(proxies) + 1):
+        each = [judged(groups[0], np.sum(own, 0), oracle, costs) for own in itertools.combinations(proxies, size)]
+        tau, behind = np.mean([e.tau for e in each]), np.mean([given_up(e) for e in each])
+        answer.append({"supernets": size, "sets": len(each), "tau": float(tau), "given_up": float(behind)})
+    return answer
 
 
 def choices(rows: Sequence[dict[str, Any]], judges: Mapping[float, Judge]) -> list[dict[str, Any]]:

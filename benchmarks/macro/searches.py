@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.oracle.stages import code_of
 from benchmarks.rows import Rows
 from benchmarks.study.searches import derived, theta_on_weights
 from dnas import checkpoint, loop
@@ -37,6 +39,7 @@ from dnas.slots import OneOf
 from dnas.space import Space, load_space
 
 KEY = ("case", "share", "seed")
+OPS = (0, 1, 2)  # the digits of the benchmark's codes
 
 
 class Recipe(NamedTuple):
@@ -49,17 +52,18 @@ class Recipe(NamedTuple):
 
 
 class Case(NamedTuple):
-    """``options``: of the search command, besides its defaults. ``ops``: those of each layer that it may choose from, as the
-    digits of the benchmark's codes. ``proxy``: what differs from the recipe."""
+    """``options``: of the search command, besides its defaults. ``ops``: those of each layer that it may choose from, of
+    ``OPS``. ``proxy``: what differs from the recipe."""
 
     options: dict[str, Any]
     epochs: int = 6
     theta_on_weights: bool = False
-    ops: tuple[int, ...] = (0, 1, 2)
-    proxy: dict[str, Any] = {}  # noqa: RUF012  never changed
+    ops: tuple[int, ...] = OPS
+    proxy: Mapping[str, Any] = MappingProxyType({})
 
     def code(self, genotype: Sequence[int]) -> str:
-        return "".join(str(self.ops[i]) for i in genotype)
+        """The benchmark's, of a genotype of ``among``'s space."""
+        return code_of([self.ops[i] for i in genotype])
 
     def among(self, space: Space) -> Space:
         """``space`` with ``ops`` alone."""
