@@ -21,6 +21,7 @@ from dnas.optimisers import sgd_cosine
 from dnas.space import load_space
 
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
+from benchmarks.machine import machine
 from benchmarks.oracle import images, pilot, results, stages
 from benchmarks.oracle.trainer import Recipe, Trainer
 
@@ -122,7 +123,9 @@ def run(code: str, seed: int, hits: int) -> results.Run:
     return results.Run(code, seed, hits, 0.5, 0.4, 10.0, 11.0)
 
 
-def test_the_file_survives_a_power_cut_and_another_recipe(trainer, tmp_path: Path) -> None:
+def test_the_file_survives_a_power_cut_another_machine_and_another_recipe(
+    trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "runs.jsonl"
     first = results.of_trainer(trainer, path)
     first.add(run("12", 0, 8))
@@ -135,6 +138,12 @@ def test_the_file_survives_a_power_cut_and_another_recipe(trainer, tmp_path: Pat
     again.add(run("30", 0, 9)._replace(cpu_s=1.0))  # another process did the same
     assert [r.cpu_s for r in results.Results(path).runs] == [10.0] * 3
     assert results.Results(path).by_code() == {"12": [8], "30": [9, 7]}
+    here = machine()
+    monkeypatch.setattr("benchmarks.rows.machine", lambda: here | {"processor": "another"})
+    results.of_trainer(trainer, path).add(run("31", 0, 6))
+    elsewhere = results.Results(path)
+    assert elsewhere.by_code()["31"] == [6] and [r.code for r in elsewhere.on("another")] == ["31"]
+    assert len(elsewhere.on(here["processor"])) == 3
     made_with = {**again.about, "recipe": {"lr": 1}}
     with pytest.raises(RunError, match="made with another recipe; move it away"):
         results.Results(path, made_with)

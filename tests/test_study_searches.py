@@ -85,7 +85,10 @@ def test_a_verdict(oracle: Oracle) -> None:
         rows += [row(judge, share, "gumbel", seed, best[seed]), row(judge, share, "softmax", seed, best[8 + seed])]
         assert judge.rank(oracle.codes[best[seed]]) == seed + 1 and judge.within(oracle.codes[best[0]])
         assert judge.naive >= judge.best - 1e-9
-    rows[0]["ranked"] = dict(zip(oracle.codes, oracle.costs("macs").tolist(), strict=True))
+    macs = oracle.costs("macs")
+    rows[0]["ranked"] = {c: [n, -n] for c, n in zip(oracle.codes, macs.tolist(), strict=True)}
+    rows[2]["ranked"] = {c: [n, n] for c, n in zip(oracle.codes, macs.tolist(), strict=True)}
+    rows[0]["compared"] = {rows[0]["code"]: [5, 0.1], rows[1]["code"]: [6, 0.2]}
     found = verdict.judged(rows, judges, verdict.Cost(5.0, 16_000, 10.0))
     assert found["regret"]["gumbel"]["n"] == 4 and found["regret"]["gumbel"]["mean"] < found["regret"]["softmax"]["mean"]
     against = found["against_default"]["softmax"]
@@ -94,12 +97,10 @@ def test_a_verdict(oracle: Oracle) -> None:
     assert found["anytime"]["gumbel"]["cpu_s"] == [50.0, 80.0]  # compilation included
     assert found["anytime"]["random search"]["cpu_s"] == [15.0 + 5 * i for i in range(14)]  # 80 s, 10 of them to compile
     assert found["regret"]["gumbel, from 90 %"]["mean"] > found["regret"]["gumbel"]["mean"]
-    own = [r for r in rows if r["case"] == "gumbel"]
-    only_98 = [{**r, "case": searches.FROM_98, "networks": 5, "other_rules": {"from 0 %": r["code"]}} for r in own]
-    same = verdict.with_default([*only_98, {**rows[0], "case": "gumbel"}])
-    assert sum(r["case"] == "gumbel" for r in same) == len(own)
     order = found["ranking"]["gumbel"]
-    assert order["tau_in_bands"] == order["tau_in_bands_of_macs"] and order["networks"] == SIZE
+    assert order["tau_in_bands_each"] == [order["tau_in_bands_of_macs"], -order["tau_in_bands_of_macs"]]
+    assert order["tau_in_bands_by_accuracy"] == order["tau_in_bands_of_macs"] != 0 and order["networks"] == SIZE
+    assert verdict.by_accuracy(rows)[0]["code"] == rows[1]["code"]
     for target in found["targets"]:
         assert min(target["controls"].values()) >= target["best"] - target["best_naive"]
     assert figures.verdict(found).axes

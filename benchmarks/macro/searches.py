@@ -9,10 +9,10 @@ own architecture steps, as many as a search of its own would have; single-path h
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,23 +20,21 @@ import numpy as np
 
 from benchmarks.oracle.stages import code_of
 from benchmarks.rows import Rows
-from benchmarks.study.searches import derived, theta_on_weights
+from benchmarks.study.searches import chosen, derived, said, theta_on_weights
 from dnas import checkpoint, loop
 from dnas.config import SearchConfig
 from dnas.data import Dataset
+from dnas.evaluate import Accuracy
 from dnas.latency import LatencyTable
 from dnas.latency.terms import price
-from dnas.loop import Watcher
 from dnas.runs import Journal
-from dnas.search import Setup, measured, prepare
-from dnas.search.choose import choose
+from dnas.search import Setup, prepare
 from dnas.search.console import Console
-from dnas.search.engine import State
 from dnas.search.family import begin, rows_of
 from dnas.search.finish import SUPERNET
 from dnas.search.phase import SearchPhase
 from dnas.slots import OneOf
-from dnas.space import Space, load_space
+from dnas.space import Genotype, Space, load_space
 
 KEY = ("case", "share", "seed")
 OPS = (0, 1, 2)  # the digits of the benchmark's codes
@@ -135,23 +133,16 @@ def search(case: Case, setup: Setup, keep: Path) -> list[dict[str, Any]]:
         trees = {"params": state.shared.params, "stats": state.shared.stats}
         checkpoint.save(keep / SUPERNET, 0, trees, {"space": setup.space.fingerprint})
         shared = time.process_time() - begun
-        return [
-            found(case, member, journal, index, *chosen(case, member, state.member(index), watcher))
-            | {"shared_cpu_s": round(shared, 1)}
-            for index, member in enumerate(setup.members)
-        ]
-
-
-def chosen(case: Case, setup: Setup, state: State, watcher: Watcher) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """What ``choose`` says, and code -> [hits, loss] on the selection images of each network that it compared."""
-    with tempfile.TemporaryDirectory() as folder:
-        notes, _, _ = choose(setup, state, watcher, Path(folder))
-        compared = measured.read(Path(folder) / measured.FILE)
-    return notes, {case.code(genotype): [found.hits, round(found.loss, 5)] for genotype, found in compared.items()}
+        rows = []
+        for index, member in enumerate(setup.members):
+            with TemporaryDirectory() as folder:
+                notes, compared, _ = chosen(member, state.member(index), watcher, Path(folder))
+            rows.append(found(case, member, journal, index, notes, compared) | {"shared_cpu_s": round(shared, 1)})
+        return rows
 
 
 def found(
-    case: Case, setup: Setup, journal: Journal, index: int, notes: dict[str, Any], compared: dict[str, list[float]]
+    case: Case, setup: Setup, journal: Journal, index: int, notes: dict[str, Any], compared: Mapping[Genotype, Accuracy]
 ) -> dict[str, Any]:
     """A row of one member: the network, and what would have been derived after each epoch: [training images, code]."""
     history, schedule, batch = rows_of(journal.history, index), setup.schedule, setup.config.batch_size or 0
@@ -166,7 +157,7 @@ def found(
         "argmax": case.code(notes["derivation"]["argmax_genotype"]), "expected_ms": last["expected_ms"],
         "entropy": last["entropy"], "skip_share": [round(r["skip_share"], 4) for r in history],
         "mixture": last["mixture_accuracy"], "inherited": hits / n, "inherited_loss": loss, "selection_images": n,
-        "networks": notes["draws"], "compared": compared,
+        "networks": notes["draws"], "compared": said(compared, case.code),
         "images": own[-1], "family_images": schedule.before(schedule.epochs) * batch,
         "train_accuracy": [r["train_accuracy"] for r in history], "path": path,
         "probabilities": {k: [round(p, 4) for p in v] for k, v in last["probabilities"].items()},

@@ -15,13 +15,12 @@ from scipy.stats import kendalltau
 
 from benchmarks.macro.searches import CASES
 from benchmarks.study import controls
-from benchmarks.study.verdict import DEFAULT, Judge, Row, by_seed, compare, gap, regrets, summary
+from benchmarks.study.verdict import BY_ACCURACY, DEFAULT, Judge, Row, by_accuracy, by_seed, compare, gap, regrets, summary
 from dnas.config import SearchConfig, warm_up_epochs, with_recipe
 from dnas.oracle import Oracle
 
 TRAINING_IMAGES = 50 * 50_000
 TRIES = (1, 4, 8, 16, 32)  # trainings
-BY_ACCURACY = ", compared by accuracy"
 DRAWS = 100  # seeds of what costs nothing here
 
 
@@ -61,16 +60,6 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) 
              "argmax_within": judges[r["share"]].within(r["argmax"])} for r in rows
         ],
     }  # fmt: skip
-
-
-def by_accuracy(rows: Sequence[Row]) -> list[Row]:
-    """What would have been found if networks were compared by accuracy: of the default's searches."""
-    found = []
-    for row in (r for r in rows if r["case"] == DEFAULT and r.get("compared")):
-        compared = row["compared"]
-        code = max(compared, key=lambda c: (compared[c][0], -compared[c][1]))
-        found.append({**row, "case": row["case"] + BY_ACCURACY, "code": code, "inherited": None})
-    return found
 
 
 def shortlists(rows: Sequence[Row], judges: dict[float, Judge]) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ RUNS = Path(__file__).parents[1] / "results" / "oracle_runs.jsonl"
 
 
 class Run(NamedTuple):
-    """One training: ``hits`` of the test images; CPU and wall seconds on the machine of the first line, and those of compiling
-    the program before (CPU), where it was the first of its process."""
+    """One training: ``hits`` of the test images; CPU and wall seconds, and those of compiling the program before (CPU), where
+    it was the first of its process. ``machine``: in what it differs from that of the first line."""
 
     code: str
     seed: int
@@ -27,6 +27,7 @@ class Run(NamedTuple):
     cpu_s: float
     wall_s: float
     compile_s: float | None = None
+    machine: dict[str, Any] | None = None
 
 
 def header(space: Space, fingerprint: str, recipe: Recipe) -> dict[str, Any]:
@@ -52,6 +53,11 @@ class Results:
     def done(self) -> set[tuple[str, int]]:
         return {(r.code, r.seed) for r in self.runs}
 
+    def on(self, processor: str) -> list[Run]:
+        """The trainings on such a machine."""
+        first = self.about["machine"]
+        return [r for r in self.runs if (first | (r.machine or {}))["processor"] == processor]
+
     def by_code(self) -> dict[str, list[int]]:
         """Hits per network, in the order of seeds."""
         found: dict[str, list[int]] = defaultdict(list)
@@ -62,7 +68,7 @@ class Results:
     def add(self, run: Run) -> None:
         """Append one training."""
         self.runs.append(run)
-        self.file.add(run._asdict())
+        self.file.add({k: v for k, v in run._asdict().items() if k != "machine"})
 
 
 def of_trainer(trainer: Trainer, path: Path = RUNS) -> Results:

@@ -146,10 +146,12 @@ def verdict(config: StudyConfig) -> dict[str, Any]:
     if not found.rows:
         raise RunError(f"{SEARCHES} has no searches; run: python -m benchmarks.study searches")
     recipe, table = results.about["recipe"], LatencyTable.load(found.about["table"])
-    compiled = [r.compile_s for r in results.runs if r.compile_s]
-    each = Cost(
-        float(np.mean([r.cpu_s for r in results.runs])), recipe["images"] * recipe["epochs"], max(compiled, default=0.0)
-    )
+    processor = found.about["machine"]["processor"]
+    runs = results.on(processor)
+    if not runs:
+        raise RunError(f"the searches ran on {processor}, where no training was timed; run: python -m benchmarks.oracle train")
+    compiled = max((r.compile_s for r in runs if r.compile_s), default=0.0)
+    each = Cost(float(np.mean([r.cpu_s for r in runs])), recipe["images"] * recipe["epochs"], compiled)
     body = judged(found.rows, judges_of(found.rows, space, results, table), each)
     whole = oracle_of(space, results, table, np.inf)
     devices = chosen(whole, [table, LatencyTable.load("samsung_s8")], SHARES)

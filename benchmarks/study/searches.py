@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +23,14 @@ from dnas import derive, loop
 from dnas.config import SearchConfig
 from dnas.data import Dataset
 from dnas.derive import Limit
+from dnas.evaluate import Accuracy
 from dnas.latency import LatencyTable
-from dnas.loop import interruptible
+from dnas.loop import Watcher, interruptible
 from dnas.runs import Journal
-from dnas.search import Setup, prepare
+from dnas.search import Setup, measured, prepare
 from dnas.search.choose import choose
 from dnas.search.console import Console
+from dnas.search.engine import State
 from dnas.search.family import begin
 from dnas.search.phase import SearchPhase, measure
 from dnas.space import Genotype, Space
@@ -39,18 +43,16 @@ METHODS: dict[str, dict[str, Any]] = {
     "single-path": {"method": "single-path", "evaluations": 100},
 }
 ON_TRAINING_IMAGES = "gumbel, theta on training images"
-FROM_98 = "gumbel, from 98 %"  # of the target, also where that leaves few networks
 ABLATIONS: dict[str, dict[str, Any]] = {
     "gumbel, no latency term": {"objective": "absolute", "strength": 0.0},
     "gumbel, temperature 1": {"temperature_start": 1.0, "temperature_end": 1.0},
     ON_TRAINING_IMAGES: {},
-    FROM_98: {"derive_from": 0.98},
     "gumbel, skip dropout": {"skip_dropout": 0.5},
     "gumbel, argmax": {"derive": "argmax"},
 }
 CASES = METHODS | ABLATIONS
-RULES: dict[str, dict[str, Any]] = {"from 90 %": {"derive_from": 0.9}, "from 0 %": {"derive_from": 0.0}}  # other derivations
-RANKED = [("gumbel", 0.5, 0), ("single-path", 0.5, 0)]  # searches whose supernets measure every network of the space
+RULES = {"from 98 %": 0.98, "from 90 %": 0.9, "from 0 %": 0.0}  # other derivations: --derive-from
+RANKED = [(method, 0.5, seed) for method in METHODS for seed in range(3)]  # whose supernets measure every network of the space
 
 
 class Task(NamedTuple):
@@ -85,27 +87,25 @@ def theta_on_weights(setup: Setup) -> Setup:
     return dataclasses.replace(setup, splits=dataclasses.replace(parts, architecture=same))
 
 
-def search(setup: Setup, measured: Sequence[Genotype] = ()) -> dict[str, Any]:
+def search(setup: Setup, ranked: Sequence[Genotype] = ()) -> dict[str, Any]:
     """What one search found, and what would have been derived after each epoch: [CPU s, training images, code].
 
-    ``measured``: networks whose hits on the selection images, with the supernet's weights, are wanted, too; like what other
-    rules of derivation would have found, they are taken after the clock has stopped.
+    ``ranked``: networks whose hits and loss on the selection images, with the supernet's weights, are wanted, too; like what
+    other rules of derivation would have found, they are taken after the clock has stopped.
     """
     begun, journal, stamps = time.process_time(), Journal(None), list[float]()
-    with Console(False).progress() as watcher:
+    with Console(False).progress() as watcher, TemporaryDirectory() as folder:
         family = loop.run(
             SearchPhase(setup), begin(setup), journal, watcher, on_epoch=lambda _: stamps.append(time.process_time() - begun)
         )
         state = family.member(0)
-        notes, _, state = choose(setup, state, watcher)
+        notes, compared, state = chosen(setup, state, watcher, Path(folder))
         cpu = time.process_time() - begun
         rules: dict[str, Any] = {}
         if setup.config.derive == "budget":
-            for name, other in RULES.items():
-                config = dataclasses.replace(setup.config, **other)
-                rules[name] = code_of(
-                    choose(dataclasses.replace(setup, config=config, like=setup), state, watcher)[0]["genotype"]
-                )
+            for name, near in RULES.items():
+                under = dataclasses.replace(setup, config=dataclasses.replace(setup.config, derive_from=near), like=setup)
+                rules[name] = code_of(chosen(under, state, watcher, Path(folder))[0]["genotype"])
     batch = setup.config.batch_size or 0
     images = [setup.schedule.before(e + 1) * batch for e in range(len(stamps))]
     path = [
@@ -113,15 +113,28 @@ def search(setup: Setup, measured: Sequence[Genotype] = ()) -> dict[str, Any]:
         for s, row, n in zip(stamps, journal.history, images, strict=True) if setup.method.ends == "logits"
     ]  # fmt: skip
     last, genotype = journal.history[-1], tuple(notes["genotype"])
-    hits, n, _ = notes["inherited"]
+    hits, n, loss = notes["inherited"]
     return {
         "target_ms": setup.config.target_ms, "code": code_of(genotype), "ms": setup.terms.at(setup.space.assignment(genotype)),
         "argmax": code_of(notes["derivation"]["argmax_genotype"]), "expected_ms": last["expected_ms"],
         "entropy": last["entropy"], "mixture": last["mixture_accuracy"],
-        "inherited": hits / n, "networks": notes["draws"], "other_rules": rules,
-        "images": images[-1], "cpu_s": round(cpu, 2), "path": path,
-        "ranked": {code_of(g): measure(setup, state, g).hits for g in measured},
+        "inherited": hits / n, "inherited_loss": loss, "selection_images": n, "networks": notes["draws"], "other_rules": rules,
+        "compared": said(compared), "images": images[-1], "cpu_s": round(cpu, 2), "path": path,
+        "ranked": said({g: measure(setup, state, g) for g in ranked}),
     }  # fmt: skip
+
+
+def chosen(
+    setup: Setup, state: State, watcher: Watcher, folder: Path
+) -> tuple[dict[str, Any], dict[Genotype, Accuracy], State]:
+    """What ``choose`` says, the networks that it compared, and its state. ``folder``: of what has been measured before."""
+    notes, _, state = choose(setup, state, watcher, folder)
+    return notes, measured.read(folder / measured.FILE), state
+
+
+def said(networks: Mapping[Genotype, Accuracy], code: Callable[[Genotype], str] = code_of) -> dict[str, list[float]]:
+    """Code -> [hits, loss] on the selection images."""
+    return {code(genotype): [found.hits, round(found.loss, 5)] for genotype, found in networks.items()}
 
 
 def derived(setup: Setup, row: dict[str, Any]) -> tuple[int, ...]:

@@ -20,17 +20,17 @@ from benchmarks.oracle.stages import IMAGES, code_of, genotypes
 from benchmarks.study import controls
 from benchmarks.study.ideal import Problem
 from benchmarks.study.inference import holm, interval, paired, reference
-from benchmarks.study.searches import FROM_98
 from dnas.errors import RunError
 from dnas.latency import LatencyTable
 from dnas.methods import evolution, random_search
 from dnas.methods.selection import Outcome
 from dnas.oracle import Oracle
-from dnas.plot.ranking import info
+from dnas.plot.ranking import RankingInfo, info
 from dnas.space import Space
 
 BY_TRAINING: dict[str, Callable[..., Outcome]] = {"random search": random_search.search, "evolution": evolution.search}
 DEFAULT = "gumbel"
+BY_ACCURACY = ", compared by accuracy"
 Row = dict[str, Any]
 
 
@@ -173,10 +173,10 @@ class Cost(NamedTuple):
 
 def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[str, Any]:
     """All tables, over the targets of ``judges``. CPU time has compilation in it, of searches and of trainings."""
-    shares, rows = sorted(judges), [r for r in with_default(rows) if r["share"] in judges]
+    shares, rows = sorted(judges), [r for r in rows if r["share"] in judges]
     compile_s = {c: max(r["compile_s"] or 0.0 for r in rows if r["case"] == c) for c in {r["case"] for r in rows}}
     rows = [{**r, "cpu_s": r["cpu_s"] + compile_s.get(r["case"], 0.0)} for r in rows]
-    of_case = {c: by_seed(v, shares) for c, v in regrets(rows, judges).items()}
+    of_case = {c: by_seed(v, shares) for c, v in regrets([*rows, *by_accuracy(rows)], judges).items()}
     rules = {f"{DEFAULT}, {rule}": by_seed(v, shares) for rule, v in other_rules(rows, judges).items()}
     of_case = {n: v for n, v in rules.items() if v != of_case.get(DEFAULT)} | of_case
     equal: dict[str, dict[int, float]] = {}
@@ -197,19 +197,18 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[
         "anytime": anytime(rows, judges, each, compile_s),
         "gap": {c: gap([r for r in rows if r["case"] == c]) for c in regrets(rows, judges)},
         "ranking": ranking(rows, judges),
-        "searches": [{k: v for k, v in r.items() if k not in ("path", "ranked")} for r in searches],
+        "searches": [{k: v for k, v in r.items() if k not in ("path", "ranked", "compared")} for r in searches],
     }  # fmt: skip
 
 
-def with_default(rows: Sequence[Row]) -> list[Row]:
-    """``rows``, and what the default would have found where only ``FROM_98`` was run: the same search, and where that rule
-    leaves fewer networks than are compared, the default takes them from all within the target. Its path is not known."""
-    run = {(r["share"], r["seed"]) for r in rows if r["case"] == DEFAULT}
-    same = [
-        {**r, "case": DEFAULT, "code": r["other_rules"]["from 0 %"], "inherited": None, "path": [], "ranked": {}}
-        for r in rows if r["case"] == FROM_98 and (r["share"], r["seed"]) not in run and r["networks"] < 32
-    ]  # fmt: skip
-    return [*rows, *same]
+def by_accuracy(rows: Sequence[Row]) -> list[Row]:
+    """What would have been found if networks were compared by accuracy: of the default's searches."""
+    found = []
+    for row in (r for r in rows if r["case"] == DEFAULT and r.get("compared")):
+        compared = row["compared"]
+        code = max(compared, key=lambda c: (compared[c][0], -compared[c][1]))
+        found.append({**row, "case": row["case"] + BY_ACCURACY, "code": code, "inherited": None})
+    return found
 
 
 def other_rules(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, dict[tuple[float, int], float]]:
@@ -233,19 +232,28 @@ def free(judge: Judge, seeds: int = 20) -> dict[str, float]:
 
 
 def ranking(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
-    """Case -> Kendall's tau-b between accuracies with a supernet's weights and those of the oracle, in bands of 10 %."""
+    """Case -> Kendall's tau-b between losses (and accuracies) with supernets' weights and the oracle's accuracies, in bands of
+    10 %: means over the supernets that have measured all networks."""
     found = {}
-    for row in {r["case"]: r for r in rows if r.get("ranked")}.values():
-        problem = judges[row["share"]].problem
-        index = [problem.oracle._index(c) for c in row["ranked"]]
+    for case in dict.fromkeys(r["case"] for r in rows if r.get("ranked")):
+        own = [r for r in rows if r["case"] == case and r.get("ranked")]
+        problem, codes = judges[own[0]["share"]].problem, list(own[0]["ranked"])
+        index = np.array([problem.oracle._index(c) for c in codes])
         trained = np.isfinite(problem.oracle.runs[index]).all(1)
-        kept = np.array(index)[trained]
-        hits = np.array(list(row["ranked"].values()), float)[trained]
-        one = info(hits.tolist(), problem.oracle.runs[kept], problem.costs[kept].tolist())
-        macs = info(problem.oracle.costs("macs")[kept].tolist(), problem.oracle.runs[kept], problem.costs[kept].tolist())
-        found[row["case"]] = {
-            "tau_in_bands": one.tau, "ceiling_between_seeds": one.ceiling, "tau_of_all": one.global_tau, "networks": len(kept),
-            "bands": len(one.bands), "tau_in_bands_of_macs": macs.tau, "tau_of_all_of_macs": macs.global_tau,
+        kept = index[trained]
+
+        def of(proxy: np.ndarray, kept: np.ndarray = kept, problem: Problem = problem) -> RankingInfo:
+            return info(proxy.tolist(), problem.oracle.runs[kept], problem.costs[kept].tolist())
+
+        measured = [np.array([r["ranked"][c] for c in codes])[trained] for r in own]
+        by_accuracy, by_loss = [of(m[:, 0]) for m in measured], [of(-m[:, 1]) for m in measured]
+        macs = of(problem.oracle.costs("macs")[kept])
+        found[case] = {
+            "supernets": len(own), "tau_in_bands": float(np.mean([i.tau for i in by_loss])),
+            "tau_in_bands_each": [i.tau for i in by_loss],
+            "tau_in_bands_by_accuracy": float(np.mean([i.tau for i in by_accuracy])), "ceiling_between_seeds": macs.ceiling,
+            "tau_of_all": float(np.mean([i.global_tau for i in by_loss])), "networks": len(kept), "bands": len(macs.bands),
+            "tau_in_bands_of_macs": macs.tau, "tau_of_all_of_macs": macs.global_tau,
         }  # fmt: skip
     return found
 
