@@ -170,7 +170,7 @@ def run(
 
 def compiled(setup: Setup) -> float:
     """CPU seconds of a search's first epochs beyond those of the next ones: a search of few steps, done twice."""
-    theta = min(setup.schedule.theta_steps, 1)
+    theta = 1 if setup.method.theta else 0
     schedule = dataclasses.replace(setup.schedule, epochs=1, warm_up=0, weight_steps=1, theta_steps=theta)
     short = dataclasses.replace(setup, schedule=schedule, like=setup)
     first, second = (search(short)["cpu_s"] for _ in range(2))
