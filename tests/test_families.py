@@ -19,9 +19,23 @@ from dnas import compare, loop
 from dnas.config import SearchConfig
 from dnas.errors import ConfigError, Interrupted, LatencyError, RunError
 from dnas.runs import Journal
-from dnas.search import Epoch, FamilyResult, SeedsResult, __main__, finish, init, prepare, resume, run, step
+from dnas.search import (
+    Epoch,
+    FamilyResult,
+    SearchResult,
+    SeedsResult,
+    __main__,
+    finish,
+    init,
+    prepare,
+    resume,
+    run,
+    step,
+    supernets,
+    together,
+)
 from dnas.search.family import begin, rows_of
-from dnas.search.phase import SearchPhase
+from dnas.search.phase import SearchPhase, measure
 from dnas.search.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -204,11 +218,49 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> SeedsResult:
 @pytest.mark.slow
 def test_seeds_are_reported_by_mean_and_spread(seeds: SeedsResult) -> None:
     assert [r.architecture.provenance["seed"] for r in seeds.results] == [3, 4]
-    assert seeds.folder and {p.name for p in seeds.folder.iterdir()} == {"config.json", "seeds.json", "seed3", "seed4"}
+    wanted = {"config.json", "seeds.json", "seed3", "seed4", "together"}
+    assert seeds.folder and {p.name for p in seeds.folder.iterdir()} == wanted
     (target,) = json.loads((seeds.folder / "seeds.json").read_text())["targets"]
     values = [r.accuracy.top1 for r in seeds.results]
-    wanted = {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "min": min(values), "max": max(values)}
-    assert target["n"] == 2 and target["summary"]["test_top1"] == pytest.approx(wanted)
+    spread = {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "min": min(values), "max": max(values)}
+    assert target["n"] == 2 and target["summary"]["test_top1"] == pytest.approx(spread)
+    assert isinstance(seeds.together, SearchResult) and target["together"]["genotype"] == list(seeds.together.genotype)
+    assert target["together"]["test_top1"] == seeds.together.accuracy.top1 and "entropy" not in target["together"]
+    (_, headings, rows), *_ = seeds.tables()
+    assert headings[-1] == "together" and {r[0]: r[-1] for r in rows}["entropy"] == "-" != rows[0][-1]
+
+
+@pytest.mark.slow
+def test_supernets_choose_the_network_of_the_smallest_mean_loss_together(seeds: SeedsResult) -> None:
+    found, folder = seeds.together, seeds.folder
+    assert isinstance(found, SearchResult) and folder
+    liked = [sorted(r.compared, key=lambda g: r.compared[g].loss)[:16] for r in seeds.results]
+    assert set(found.compared) == {g for own in liked for g in own} and len(liked[0]) > 3
+    losses = {}
+    for seed, result in zip((3, 4), seeds.results, strict=True):
+        config = SearchConfig(**json.loads((folder / f"seed{seed}" / "config.json").read_text())["search"])
+        setup = prepare(config, SPACE, LUT, images())
+        (params, stats), _ = supernets.read(str(folder / f"seed{seed}"), setup.space)
+        state = init(setup)._replace(params=params, stats=stats)
+        losses[seed] = {g: measure(setup, state, g).loss for g in found.compared}
+        assert all(
+            losses[seed][g] == pytest.approx(own.loss, rel=1e-5) for g, own in result.compared.items() if g in losses[seed]
+        )
+    best = min(found.compared, key=lambda g: losses[3][g] + losses[4][g])
+    told = found.derivation
+    assert found.genotype == best and told["by"] == "together" and told["seeds"] == [3, 4]
+    assert told["losses"] == pytest.approx([losses[3][best], losses[4][best]], rel=1e-5)
+    assert told["inherits_seed"] == min((3, 4), key=lambda s: losses[s][best])
+    assert found.inherited.loss == pytest.approx(min(told["losses"])) and found.latency.total_ms <= TARGETS[1]
+    assert told["derived_ms"] == pytest.approx(found.latency.total_ms) and told["log_probability_given_up"] >= -1e-6
+    assert found.architecture.name.endswith("_s3to4") and not found.learned
+    assert {p.name for p in (folder / "together").iterdir()} >= {"architecture.json", "history.jsonl", "weights.safetensors"}
+    with pytest.raises(RunError, match=r"what several seeds chose together; resume the folder above it: --resume .*run$"):
+        (folder / "together" / "architecture.json").rename(folder / "away.json")
+        try:
+            resume(folder / "together")
+        finally:
+            (folder / "away.json").rename(folder / "together" / "architecture.json")
 
 
 @pytest.mark.slow
@@ -223,8 +275,41 @@ def test_a_seed_is_the_run_that_it_would_be_alone_and_all_resume(seeds: SeedsRes
     shutil.copytree(seeds.folder, cut)
     (cut / "seeds.json").unlink()
     shutil.rmtree(cut / "seed4")
+    shutil.rmtree(cut / "together")
     resume(cut, space=SPACE, lut=LUT, data=images(), progress=False)
-    assert (cut / "seeds.json").read_bytes() == (seeds.folder / "seeds.json").read_bytes()
+    for name in ("seeds.json", "together/architecture.json", "together/history.jsonl"):
+        assert (cut / name).read_bytes() == (seeds.folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_several_targets_are_chosen_together_in_memory_and_after_a_break(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"seeds": 2, "epochs": 2, "train_epochs": 1, "method": "single-path", "evaluations": 3, "warm_up": None}
+    memory = run(SPACE, LUT, images(), target_ms=TARGETS, **{**OPTIONS, **more})
+    assert isinstance(memory.together, FamilyResult) and memory.folder is None
+    measured, asked = together.Measured.of, []
+
+    def broken(self: Any, genotype: Any) -> Any:
+        asked.append(genotype)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return measured(self, genotype)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="resume"):
+        patch.setattr(together.Measured, "of", lambda *a: broken(*a) if "together" in str(a[0]._path) else measured(*a))
+        run(SPACE, LUT, images(), target_ms=TARGETS, out=tmp_path / "run", **{**OPTIONS, **more})
+    given = {"space": SPACE, "lut": LUT, "data": images(), "progress": False}
+    with pytest.raises(ZeroDivisionError):
+        resume(tmp_path / "run", **given, on_epoch=lambda epoch: 1 / 0)  # of the first short training
+    assert not (tmp_path / "run" / "together" / "family.json").exists()
+    again = resume(tmp_path / "run", **given)
+    assert [r.genotype for r in again.together.results] == [r.genotype for r in memory.together.results]
+    assert [r.accuracy.top1 for r in again.together.results] == [r.accuracy.top1 for r in memory.together.results]
+    assert [r.latency.total_ms <= t for r, t in zip(again.together.results, TARGETS, strict=True)] == [True, True]
+    body = json.loads((tmp_path / "run" / "together" / "family.json").read_text())
+    assert [m["name"] for m in body["members"]] == [f"{t:g}ms" for t in TARGETS]
+    assert memory._repr_html_().count("together") == 2
 
 
 def test_targets_as_the_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,7 +264,7 @@ def test_the_smallest_loss_is_chosen_and_not_the_most_accurate(unknown: bool, mo
     monkeypatch.setattr(measured, "measure", lambda setup, state, genotype: found[genotype])
     monkeypatch.setattr(choose, "_pool", lambda *given: (pool, {}))
     genotype, own, about = choose._derive(setup, init(setup), Mock(), None, None)
-    assert genotype == pool[1 if unknown else 2] and own is found[genotype] and about == {"networks": 3}
+    assert genotype == pool[1 if unknown else 2] and own[genotype] is found[genotype] and about == {"networks": 3}
 
 
 def test_networks_are_measured_once_and_a_resumed_run_takes_them_from_its_file(
@@ -277,12 +277,12 @@ def test_networks_are_measured_once_and_a_resumed_run_takes_them_from_its_file(
         return Accuracy(genotype[0], 10, 0.5)
 
     monkeypatch.setattr(measured, "measure", measure)
-    first = measured.Measured(cast(Any, None), cast(Any, None), tmp_path)
+    path, none = tmp_path / measured.FILE, cast(Any, None)
+    first = measured.Measured(none, none, path)
     for genotype in ((1, 0), (2, 0), (1, 0)):
         first.of(genotype)
     assert asked == list(first) == [(1, 0), (2, 0)]
-    path = tmp_path / measured.FILE
     path.write_text(path.read_text()[:-9])  # the second line was cut off
-    again = measured.Measured(cast(Any, None), cast(Any, None), tmp_path)
+    again = measured.Measured(none, none, path)
     assert [again.of(g).hits for g in ((1, 0), (2, 0))] == [1, 2] and asked == [(1, 0), (2, 0), (2, 0)]
-    assert len(measured.Measured(cast(Any, None), cast(Any, None), tmp_path)._known) == 2  # no half line is left in between
+    assert len(measured.Measured(none, none, path)._known) == 2  # no half line is left in between

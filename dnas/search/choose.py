@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,32 @@ from dnas.evaluate import Accuracy
 from dnas.loop import Watcher
 from dnas.search.engine import Setup, State
 from dnas.search.evolve import evolve
-from dnas.search.measured import Measured, value
+from dnas.search.measured import FILE, Measured, value
 from dnas.search.one_by_one import best
 from dnas.search.phase import describe, held
 from dnas.space import Genotype
 
 
-def choose(setup: Setup, state: State, watcher: Watcher, folder: Path | None = None) -> tuple[dict[str, Any], Accuracy, State]:
+def choose(
+    setup: Setup, state: State, watcher: Watcher, folder: Path | None = None
+) -> tuple[dict[str, Any], dict[Genotype, Accuracy], State]:
     """The network of the smallest loss on the selection split of those that ``--derive`` or the method puts up: notes about it,
-    its accuracy, and the state with the weights that it was measured with. ``folder``: of the run.
+    all that were compared, and the state with the weights that they were measured with. ``folder``: of the run.
 
     Every network is measured after recalibration. Notes: ``genotype``, ``inherited``, ``draws`` (how many were compared) and
     ``derivation``, which says what the likeliest network would have been.
     """
     multipliers = held(setup, state)["multipliers"]
     if setup.method.ends == "evolution":
-        genotype, found, about = evolve(setup, state, watcher, folder)
+        genotype, compared, about = evolve(setup, state, watcher, folder)
         about["by"] = "evolution"
     elif setup.method.ends == "best":
         state, found = best(state)
         genotype = derive.argmax_genotype(setup.space, jax.device_get(state.logits))
+        compared = {genotype: found}
         about = {"by": "random-search", "networks": setup.config.evaluations}
     else:
-        genotype, found, about = _derive(setup, state, watcher, multipliers, folder)
+        genotype, compared, about = _derive(setup, state, watcher, multipliers, folder)
     logits = jax.device_get(state.logits)
     likeliest = derive.argmax_genotype(setup.space, logits)
     figures = describe(setup, logits, genotype)
@@ -46,24 +50,25 @@ def choose(setup: Setup, state: State, watcher: Watcher, folder: Path | None = N
         "gap_ms": setup.terms.at(setup.space.assignment(genotype)) - figures["expected_ms"],
         "argmax_genotype": list(likeliest), "log_probability": chance, "log_probability_given_up": most - chance, **about,
     }  # fmt: skip
-    inherited = [found.hits, found.n, found.loss]
+    own = compared[genotype]
+    inherited = [own.hits, own.n, own.loss]
     notes = {"genotype": list(genotype), "inherited": inherited, "draws": about["networks"], "derivation": derivation}
-    return notes, found, state
+    return notes, dict(compared), state
 
 
 def _derive(
     setup: Setup, state: State, watcher: Watcher, multipliers: list[float] | None, folder: Path | None
-) -> tuple[Genotype, Accuracy, dict[str, Any]]:
+) -> tuple[Genotype, Mapping[Genotype, Accuracy], dict[str, Any]]:
     """The best of those that ``--derive`` puts up, with the supernet's weights."""
     logits = jax.device_get(state.logits)
     pool, about = _pool(setup, logits, derive.argmax_genotype(setup.space, logits), multipliers)
     watcher.begin("ranking", len(pool), 0)
-    ranked = Measured(setup, state, folder)
+    ranked = Measured(setup, state, folder and folder / FILE)
     for genotype in pool:
         ranked.of(genotype)
         watcher.advance("ranking")
     genotype = max(ranked, key=lambda g: value(ranked[g]))
-    return genotype, ranked[genotype], {"networks": len(ranked), **about}
+    return genotype, ranked, {"networks": len(ranked), **about}
 
 
 def _pool(

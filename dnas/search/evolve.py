@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from dnas.loop import Watcher
 from dnas.methods import evolution
 from dnas.methods.selection import Evaluated, Problem, drive
 from dnas.search.engine import Setup, State
-from dnas.search.measured import Measured, value
+from dnas.search.measured import FILE, Measured, value
 from dnas.space import Genotype
 
 
-def evolve(setup: Setup, state: State, watcher: Watcher, folder: Path | None) -> tuple[Genotype, Accuracy, dict[str, Any]]:
-    """The best of ``--evaluations`` networks within all targets, its accuracy on the selection split, and words about the rest.
+def evolve(
+    setup: Setup, state: State, watcher: Watcher, folder: Path | None
+) -> tuple[Genotype, Mapping[Genotype, Accuracy], dict[str, Any]]:
+    """The best of ``--evaluations`` networks within all targets, the accuracy of each on the selection split, and words.
 
     Each is measured with the supernet's weights after recalibration, once. Errors: RunError.
     """
@@ -25,7 +28,7 @@ def evolve(setup: Setup, state: State, watcher: Watcher, folder: Path | None) ->
     assert config.evolution is not None and config.evaluations is not None
     problem = Problem(setup.space, setup.limits(None), np.random.default_rng(config.seed))
     size = max(min(evolution.POPULATION, config.evaluations // 4), 2)
-    found = Measured(setup, state, folder)
+    found = Measured(setup, state, folder and folder / FILE)
     watcher.begin("evolution", config.evaluations, 0)
 
     def evaluate(genotype: Genotype) -> float:
@@ -42,4 +45,4 @@ def evolve(setup: Setup, state: State, watcher: Watcher, folder: Path | None) ->
 
     best = outcome.best.genotype
     about = {"algorithm": config.evolution, "population": size, "costs": [limit.name for limit in problem.limits]}
-    return best, found[best], {**about, "networks": len(found), "pareto": [said(one) for one in outcome.pareto]}
+    return best, found, {**about, "networks": len(found), "pareto": [said(one) for one in outcome.pareto]}

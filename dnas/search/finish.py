@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 
@@ -16,7 +18,7 @@ from dnas.devices import on_first, replicate
 from dnas.evaluate import Accuracy, accuracy, recalibrate
 from dnas.files import dump_json, write_bytes, write_text
 from dnas.runs import Journal
-from dnas.search import record
+from dnas.search import measured, record
 from dnas.search.choose import choose
 from dnas.search.console import Console
 from dnas.search.engine import Setup, State
@@ -24,10 +26,20 @@ from dnas.search.epoch import telling
 from dnas.search.family import Family, begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.results import FamilyResult, SearchResult
+from dnas.space import Genotype
 from dnas.train import TrainPhase
 from dnas.train.config import TrainConfig, complete
 
 SUPERNET = "supernet"  # folder of a run with the weights that its search ended with
+
+
+class Chosen(NamedTuple):
+    """A network to train: ``notes`` and ``compared`` as ``choose`` has them, and the supernet that it inherits from."""
+
+    notes: dict[str, Any]
+    compared: dict[Genotype, Accuracy]
+    params: Any
+    stats: Any
 
 
 def finish(setup: Setup, journal: Journal, console: Console) -> SearchResult | FamilyResult:
@@ -35,7 +47,7 @@ def finish(setup: Setup, journal: Journal, console: Console) -> SearchResult | F
     found: SearchResult | FamilyResult
     with console.progress() as watcher:
         if len(setup.members) == 1:
-            state = None if _in_training(journal) else _search(setup, journal, watcher).member(0)
+            state = None if in_training(journal) else _search(setup, journal, watcher).member(0)
             found = _member(setup.members[0], journal, watcher, console, state)
         else:
             found = _family(setup, journal, watcher, console)
@@ -47,9 +59,14 @@ def _family(setup: Setup, journal: Journal, watcher: Watcher, console: Console) 
     """Every member in turn, after the search that they share."""
     trunk, results = _search(setup, journal, watcher), []
     for index, member in enumerate(setup.members):
-        branch = _branch(journal, member, index)
-        state = None if _in_training(branch) else trunk.member(index)
-        results.append(_member(member, branch, watcher, console, state))
+        inner = branch(journal, member, f"{member.config.target_ms:g}ms", rows_of(journal.history, index))
+        state = None if in_training(inner) else trunk.member(index)
+        results.append(_member(member, inner, watcher, console, state))
+    return family(results, journal, console)
+
+
+def family(results: Sequence[SearchResult], journal: Journal, console: Console) -> FamilyResult:
+    """The members of one, and its files."""
     found = FamilyResult(tuple(results), journal.folder)
     if journal.folder:
         on_first(partial(_picture, found, journal.folder / "pareto.png", console))
@@ -72,21 +89,23 @@ def _search(setup: Setup, journal: Journal, watcher: Watcher) -> Family:
     return state
 
 
-def _in_training(journal: Journal) -> bool:
+def in_training(journal: Journal) -> bool:
     about = journal.about()
     return about is not None and about["phase"] == "training"
 
 
-def _branch(trunk: Journal, setup: Setup, index: int) -> Journal:
-    """The journal of one member of a family, in a folder of its own, with the rows of the search."""
-    rows = rows_of(trunk.history, index)
+def branch(
+    trunk: Journal, setup: Setup, name: str, rows: list[dict[str, Any]], about: Mapping[str, Any] = MappingProxyType({})
+) -> Journal:
+    """The journal of a part of a run, in the folder ``name`` below it, with ``rows`` of its search. ``about``: what its
+    ``config.json`` has besides."""
     if trunk.folder is None:
         journal = Journal(None)
     else:
-        where = trunk.folder / f"{setup.config.target_ms:g}ms"
+        where = trunk.folder / name
         on_first(partial(_folder, where))
         journal = Journal.resume(where, trunk.checkpoint_s)
-        journal.write_json("config.json", record.config_json(setup))
+        journal.write_json("config.json", {**record.config_json(setup), **about})
     journal.whole, journal.objects = trunk.whole or trunk.folder, trunk.objects
     if not journal.history:
         journal.begin_with(rows)
@@ -99,18 +118,32 @@ def _folder(path: Path) -> None:
 
 def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, state: State | None) -> SearchResult:
     """Choose a network and train it. ``state``: where the search ended; None: the training has begun."""
-    if state is None:
+    return trained(setup, journal, watcher, console, state and _chosen(setup, state, watcher, journal))
+
+
+def _chosen(setup: Setup, state: State, watcher: Watcher, journal: Journal) -> Chosen:
+    notes, compared, state = choose(setup, state, watcher, journal.folder)
+    if not compared[tuple(notes["genotype"])].finite:
+        raise loop.not_finite("search", "on the selection images", setup.config.lr or 0.0, journal)
+    return Chosen(notes, compared, state.params, state.stats)
+
+
+def trained(setup: Setup, journal: Journal, watcher: Watcher, console: Console, chosen: Chosen | None) -> SearchResult:
+    """The network after the short training, with its files. ``chosen``: None where the training has begun."""
+    if chosen is None:
         about = journal.about()
         assert about is not None
         notes, epoch, step = about["notes"], about["epoch"], about["step"]
         phase = _training(setup, notes)
         template = supernet.init(phase.architecture, jax.random.key(0))[1:]
-        trained = replicate(phase.mesh, journal.load(phase.init(*template)))
+        state = replicate(phase.mesh, journal.load(phase.init(*template)))
+        compared = measured.read(journal.folder / measured.FILE) if journal.folder else {}
     else:
-        (notes, phase, trained), epoch, step = _start(setup, state, journal, watcher), 0, 0
-    trained = loop.run(phase, trained, journal, watcher, epoch, step, notes, telling(setup, phase, journal))
-    stats = recalibrate(phase.net, trained.params, trained.stats, setup.feed(setup.splits.train))
-    tested = accuracy(phase.net, trained.params, stats, setup.feed(setup.splits.test))
+        (phase, state), epoch, step = _inherited(setup, chosen), 0, 0
+        notes, compared = chosen.notes, chosen.compared
+    state = loop.run(phase, state, journal, watcher, epoch, step, notes, telling(setup, phase, journal))
+    stats = recalibrate(phase.net, state.params, state.stats, setup.feed(setup.splits.train))
+    tested = accuracy(phase.net, state.params, stats, setup.feed(setup.splits.test))
     if not tested.finite:
         raise loop.not_finite(phase.name, "on the test images", phase.lr, journal)
     report = setup.lut.report(phase.architecture, setup.config.missing)
@@ -118,7 +151,8 @@ def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, 
     architecture, warnings = record.finished(setup, notes, last, phase.architecture, report, tested)
     result = SearchResult(
         architecture, tuple(notes["genotype"]), journal.history, tested, Accuracy(*notes["inherited"]), notes["draws"], report,
-        notes["derivation"], warnings, journal.folder, setup.space, trained.params, stats,
+        notes["derivation"], warnings, journal.folder, setup.space, state.params, stats, compared,
+        (chosen.params, chosen.stats) if chosen and journal.folder is None else None,
     )  # fmt: skip
     if result.folder:
         on_first(partial(_picture, result, result.folder / "search.png", console))
@@ -128,17 +162,12 @@ def _member(setup: Setup, journal: Journal, watcher: Watcher, console: Console, 
     return result
 
 
-def _start(setup: Setup, state: State, journal: Journal, watcher: Watcher) -> tuple[dict[str, Any], TrainPhase, Any]:
-    """Derive and inherit: the notes to keep, and the training with its first state."""
-    notes, found, state = choose(setup, state, watcher, journal.folder)
-    if not found.finite:
-        raise loop.not_finite("search", "on the selection images", setup.config.lr or 0.0, journal)
-    genotype = tuple(notes["genotype"])
-    training = _training(setup, notes)
-    params = supernet.inherit(setup.space, genotype, state.params)
-    stats = supernet.inherit(setup.space, genotype, state.stats)
+def _inherited(setup: Setup, chosen: Chosen) -> tuple[TrainPhase, Any]:
+    """The training with its first state."""
+    genotype, training = tuple(chosen.notes["genotype"]), _training(setup, chosen.notes)
+    params, stats = (supernet.inherit(setup.space, genotype, tree) for tree in (chosen.params, chosen.stats))
     stats = recalibrate(training.net, params, stats, setup.feeds["plain"])
-    return notes, training, training.init(params, stats)
+    return training, training.init(params, stats)
 
 
 def _training(setup: Setup, notes: dict[str, Any]) -> TrainPhase:

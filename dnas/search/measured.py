@@ -27,13 +27,12 @@ def value(found: Accuracy) -> float:
 
 
 class Measured(dict[Genotype, Accuracy]):
-    """Those asked for so far, in order; each is measured once, after recalibration, and written to ``folder``'s file."""
+    """Those asked for so far, in order; each is measured once, after recalibration, and written to the file ``path``."""
 
-    def __init__(self, setup: Setup, state: State, folder: Path | None):
+    def __init__(self, setup: Setup, state: State, path: Path | None):
         super().__init__()
-        self._setup, self._state = setup, state
-        self._path = folder and folder / FILE
-        self._known = _resumed(self._path) if self._path else {}
+        self._setup, self._state, self._path = setup, state, path
+        self._known = _resumed(path) if path else {}
 
     def of(self, genotype: Genotype) -> Accuracy:
         """Accuracy on the selection split. Errors: RunError where the file cannot be written."""

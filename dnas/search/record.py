@@ -64,9 +64,9 @@ def finished(
     if setup.method.ends == "logits":
         warnings += diagnosis.warnings(setup.space, last, config.target_ms)
     assignment = setup.space.assignment(notes["genotype"])
-    for cost in setup.costs if derivation["by"] in ("argmax", "sample") else ():
+    for cost in setup.costs:
         value, name = cost.terms.at(assignment), "" if cost is setup.costs[0] else f" ({cost.name})"
-        if cost.target is not None and value > cost.target:
+        if cost.target is not None and value > cost.target * (1 + 1e-9):
             warnings.append(
                 f"The network is above its target of {cost.target:.4g} {cost.unit}{name} by {value / cost.target - 1:.1%}: the "
                 "likeliest candidates together cost more than their expectation. --derive budget keeps targets."
@@ -91,7 +91,8 @@ def finished(
         **({"supernet_sha256": setup.supernet_sha256} if setup.supernet_sha256 else {}),
         "command": command(setup), "versions": versions(), "warnings": warnings,
     }  # fmt: skip
-    name = f"{setup.space.name}_{setup.dataset.name.split(':')[0]}_s{config.seed}"
+    seeds = f"{config.seed}to{config.seed + config.seeds - 1}" if config.seeds > 1 else f"{config.seed}"
+    name = f"{setup.space.name}_{setup.dataset.name.split(':')[0]}_s{seeds}"
     return (
         Architecture(
             architecture.layers, architecture.input_channels, architecture.resolution, architecture.num_classes,

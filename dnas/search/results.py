@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ FIGURES = {
     "test_top1": ".2%", "latency_ms": ".4g", "expected_ms": ".4g", "argmax_ms": ".4g", "entropy": ".3f", "skip_share": ".3f",
     "params": ",.0f", "macs": ",.0f",
 }  # fmt: skip
+OF_ONE = ("expected_ms", "argmax_ms", "entropy", "skip_share", "seed")  # figures of a seed's logits, which no network has
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -27,8 +29,9 @@ class SearchResult:
     ``architecture`` (with metrics and provenance), ``history`` (one dict per epoch), ``accuracy`` on the test images after
     the short training, ``inherited`` on the selection images before it (the best of ``draws`` networks chosen by these
     images), ``latency`` with its parts, ``derivation`` (how it was chosen, and what the likeliest network would have been),
-    ``warnings`` as sentences, ``folder`` (None if nothing was written), ``space``
-    with the data's classes, trained ``params`` and ``stats``.
+    ``warnings`` as sentences, ``folder`` (None if nothing was written), ``space`` with the data's classes, trained ``params``
+    and ``stats``, and ``compared``: the accuracy on the selection images of each network that it was chosen from.
+    ``supernet``: (params, stats) that the search ended with, where no folder has them.
     """
 
     architecture: Architecture
@@ -44,6 +47,8 @@ class SearchResult:
     space: Space = dataclasses.field(repr=False)
     params: Any = dataclasses.field(repr=False)
     stats: Any = dataclasses.field(repr=False)
+    compared: Mapping[Genotype, Accuracy] = dataclasses.field(default_factory=dict, repr=False)
+    supernet: Any = dataclasses.field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return (
@@ -78,7 +83,7 @@ class SearchResult:
     @property
     def learned(self) -> bool:
         """Whether logits chose the network, and not evolution or trainings one by one, to which likely ones mean nothing."""
-        return self.derivation["by"] not in ("evolution", "random-search")
+        return self.derivation["by"] not in ("evolution", "random-search", "together")
 
     def figures(self) -> dict[str, Any]:
         """The figures of ``FIGURES``, with the target and what the accuracy was measured on."""
@@ -161,10 +166,12 @@ class FamilyResult:
 
 @dataclasses.dataclass(frozen=True)
 class SeedsResult:
-    """The same search from several seeds: ``runs``, one for each seed."""
+    """The same search from several seeds: ``runs``, one for each seed, and ``together``, what all of their supernets chose
+    (None for a search without a supernet)."""
 
     runs: tuple[SearchResult | FamilyResult, ...]
     folder: Path | None
+    together: SearchResult | FamilyResult | None = None
 
     @property
     def results(self) -> tuple[SearchResult, ...]:
@@ -177,25 +184,30 @@ class SeedsResult:
 
     def to_dict(self) -> dict[str, Any]:
         """``seeds.json``: for each target the figures of every seed, their mean, standard deviation (of one seed, with n - 1),
-        smallest and largest. No seed is singled out."""
+        smallest and largest, and those of the network that all chose together. No seed is singled out."""
         found = []
-        for same in zip(*(run.results for run in self.runs), strict=True):
+        for index, same in enumerate(zip(*(run.results for run in self.runs), strict=True)):
             rows = [r.figures() for r in same]
             summary = {name: _spread([float(r[name]) for r in rows]) for name in FIGURES}
             different = len({r.architecture.fingerprint for r in same})
             found.append({"name": same[0].label, "n": len(rows), "networks": different, "summary": summary, "seeds": rows})
+            if self.together:
+                chosen = self.together.results[index]
+                told = {k: chosen.derivation[k] for k in ("networks", "losses", "inherits_seed")}
+                found[-1]["together"] = {**{k: v for k, v in chosen.figures().items() if k not in OF_ONE}, **told}
         return {"format": "dnas-seeds/1", "targets": found}
 
     def tables(self) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
         """For each target a caption, headings, and a row of texts for every figure."""
         found: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = []
         for target in self.to_dict()["targets"]:
-            rows = [
-                (name, *(format(of[k], FIGURES[name]) if k in of else "-" for k in ("mean", "sd", "min", "max")))
-                for name, of in target["summary"].items()
-            ]
+            together, rows = target.get("together", {}), []
+            for name, of in target["summary"].items():
+                values = [*(of.get(k) for k in ("mean", "sd", "min", "max")), *([together.get(name)] if together else [])]
+                rows.append((name, *("-" if v is None else format(v, FIGURES[name]) for v in values)))
             caption = f"{target['name']}: {target['n']} seeds, {target['networks']} different networks"
-            found.append((caption, ("", "mean", "sd of a seed", "smallest", "largest"), rows))
+            headings = ("", "mean", "sd of a seed", "smallest", "largest", *(["together"] if together else []))
+            found.append((caption, headings, rows))
         return found
 
     def _repr_html_(self) -> str:

@@ -64,17 +64,20 @@ def as_before(config: SearchConfig, given: set[str], objects: set[str]) -> Searc
     return SearchConfig(**{**final, "warm_up": 0.0 if learns else None})
 
 
-def read(folder: str, space: Space) -> tuple[Any, str]:
-    """(params, stats) that the search in ``folder`` ended with, and their sha256. Errors: RunError."""
+def read(folder: str, space: Space, option: str = "--from-supernet ") -> tuple[Any, str]:
+    """(params, stats) that the search in ``folder`` ended with, and their sha256. ``option``: what named it, for errors.
+
+    Errors: RunError.
+    """
     where = Path(folder) / SUPERNET
     kept = checkpoint.newest(where) if kind(where) == "folder" else None
     if kept is None:
         raise RunError(
-            f"--from-supernet {folder}: it has no {SUPERNET}/, which a run writes at the end of its search: expected the "
+            f"{option}{folder}: it has no {SUPERNET}/, which a run writes at the end of its search: expected the "
             "folder of a search that trained its weights, or of one of its seeds"
         )
     if kept.about["space"] != space.fingerprint:
-        raise RunError(f"--from-supernet {folder}: its weights are of another space or other classes than {space.name}")
+        raise RunError(f"{option}{folder}: its weights are of another space or other classes than {space.name}")
     params, stats = jax.eval_shape(lambda key: supernet.init(space, key)[1:], jax.random.key(0))
     found = checkpoint.load(kept, {"params": params, "stats": stats})
     return (found["params"], found["stats"]), kept.sha256

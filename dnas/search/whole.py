@@ -29,6 +29,7 @@ from dnas.search.engine import Setup, prepare
 from dnas.search.epoch import OnEpoch
 from dnas.search.finish import finish
 from dnas.search.results import FamilyResult, SearchResult, SeedsResult
+from dnas.search.together import choose_together
 from dnas.space import Space, load_space
 from dnas.space_files import shadowed
 
@@ -112,8 +113,9 @@ def resume(
         start()
     where = Path(folder)
     body = read_config(os.fspath(folder))
-    if "family_ms" in body:
-        raise RunError(f"--resume {folder}: it is one target of a family; resume the folder above it: --resume {where.parent}")
+    if "part" in body or "family_ms" in body:
+        what = "one target of a family" if "family_ms" in body else "what several seeds chose together"
+        raise RunError(f"--resume {folder}: it is {what}; resume the folder above it: --resume {where.parent}")
     if done := [where / name for name in FINISHED if kind(where / name)]:
         raise RunError(f"--resume {folder}: this run is finished; see {done[0]}")
     objects: dict[str, Any] = {"space": space, "lut": lut, "data": data}
@@ -218,8 +220,9 @@ def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> Re
 
 
 def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
-    """One run for each seed, in folders of their own, and their summary."""
+    """One run for each seed, in folders of their own, what their supernets choose together, and their summary."""
     found: list[SearchResult | FamilyResult] = []
+    runs: list[Setup] = []
     like, objects = None, {"space": setup.space, "lut": setup.lut, "data": setup.dataset}
     for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
         console.note(f"seed     {seed}")
@@ -238,8 +241,14 @@ def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
             branch.whole, branch.objects = journal.folder, journal.objects
         one = dataclasses.replace(one, on_epoch=setup.on_epoch)
         found.append(finish(one, branch, console))
+        runs.append(one)
         like = one
-    result = SeedsResult(tuple(found), journal.folder)
+    together = None
+    if setup.method.ends != "best":
+        console.note(f"together of seeds {', '.join(str(r.config.seed) for r in runs)}")
+        together = choose_together(setup, runs, found, journal, console)
+        console.result(together)
+    result = SeedsResult(tuple(found), journal.folder, together)
     if journal.folder:
         on_first(partial(write_text, journal.folder / "seeds.json", dump_json(result.to_dict())))
     console.result(result)

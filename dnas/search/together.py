@@ -1,0 +1,130 @@
+"""What the supernets of several seeds choose together, of the networks that each of them likes best.
+
+One supernet ranks networks partly by chance; the mean of several is right more often (docs/study.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dnas import derive
+from dnas.console import Watcher
+from dnas.devices import replicate
+from dnas.evaluate import Accuracy
+from dnas.runs import Journal
+from dnas.search.console import Console
+from dnas.search.engine import Setup, State
+from dnas.search.finish import Chosen, branch, family, in_training, trained
+from dnas.search.measured import Measured, value
+from dnas.search.results import FamilyResult, SearchResult
+from dnas.search.supernets import read
+from dnas.space import Genotype
+
+FOLDER = "together"  # in that of the seeds
+NETWORKS = 32  # that every supernet measures
+PART = {"part": FOLDER}  # what config.json says of a folder that cannot be resumed by itself
+
+
+class Seed(NamedTuple):
+    """A search that has ended: one of its members, what this found, and its supernet."""
+
+    setup: Setup
+    result: SearchResult
+    state: State
+
+
+def choose_together(
+    setup: Setup, runs: Sequence[Setup], found: Sequence[SearchResult | FamilyResult], journal: Journal, console: Console
+) -> SearchResult | FamilyResult:
+    """For each target the network of the smallest mean loss with the supernets of all seeds, trained as each seed's own was.
+
+    ``setup``: with the first seed, and ``seeds``; ``runs``, ``found``: the searches and their results. Errors: RunError.
+    """
+    states = [_state(run, one) for run, one in zip(runs, found, strict=True)]
+
+    def member(index: int, trunk: Journal, name: str) -> SearchResult:
+        every = zip(runs, found, states, strict=True)
+        seeds = [Seed(run.members[index], one.results[index], state) for run, one, state in every]
+        return _member(setup.members[index], seeds, trunk, name, watcher, console)
+
+    with console.progress() as watcher:
+        if len(setup.members) == 1:
+            return member(0, journal, FOLDER)
+        trunk = branch(journal, setup, FOLDER, [], PART)
+        targets = enumerate(m.config.target_ms for m in setup.members)
+        return family([member(i, trunk, f"{ms:g}ms") for i, ms in targets], trunk, console)
+
+
+def _state(run: Setup, found: SearchResult | FamilyResult) -> State:
+    """The weights that ``run`` ended with, which its folder has, or the result itself."""
+    weights = run.frozen or found.results[0].supernet
+    if weights is None:
+        assert found.folder
+        weights, _ = read(str(found.folder), run.space, "")
+    params, stats = replicate(run.mesh, weights)
+    return State(**{**dict.fromkeys(State._fields), "params": params, "stats": stats})
+
+
+def _member(setup: Setup, seeds: Sequence[Seed], trunk: Journal, name: str, watcher: Watcher, console: Console) -> SearchResult:
+    """Of one target. What each supernet measures is written as it comes; a resumed run takes it from there."""
+    journal = branch(trunk, setup, name, [], PART)
+    pool = _pool(setup, [s.result for s in seeds])
+    watcher.begin("ranking", len(pool) * len(seeds), 0)
+    votes = [_vote(seed, pool, journal, watcher) for seed in seeds]
+    losses = -np.array([[value(vote[genotype]) for genotype in pool] for vote in votes])
+    place = int(losses.mean(0).argmin())
+    own = int(losses[:, place].argmin())
+    seed, compared = seeds[own], votes[own]
+    if not journal.history:
+        journal.begin_with([row for row in seed.result.history if row["phase"] == "search"])
+    chosen = None
+    if not in_training(journal):
+        told = {"seeds": [s.setup.config.seed for s in seeds], "losses": losses[:, place].tolist()}
+        chosen = Chosen(_notes(setup, seed, compared, pool[place], told), compared, seed.state.params, seed.state.stats)
+    return dataclasses.replace(trained(setup, journal, watcher, console, chosen), compared=compared, supernet=None)
+
+
+def _pool(setup: Setup, results: Sequence[SearchResult]) -> list[Genotype]:
+    """Those that each seed likes best, ``NETWORKS`` in all or somewhat fewer, as some are liked by several; where any of them
+    keeps the targets, those that do."""
+    each = -(-NETWORKS // len(results))
+    liked = (sorted(r.compared, key=lambda g: -value(r.compared[g]))[:each] for r in results)
+    pool = list(dict.fromkeys(genotype for own in liked for genotype in own))
+    limits, assigned = setup.limits(None), setup.space.assignment
+    return [g for g in pool if all(limit.terms.at(assigned(g)) <= limit.target for limit in limits)] or pool
+
+
+def _vote(seed: Seed, pool: Sequence[Genotype], journal: Journal, watcher: Watcher) -> dict[Genotype, Accuracy]:
+    """What one supernet says of each network of ``pool``."""
+    path = journal.folder and journal.folder / f"measured-seed{seed.setup.config.seed}.jsonl"
+    found, known = Measured(seed.setup, seed.state, path), seed.result.compared
+    answer = {}
+    for genotype in pool:
+        answer[genotype] = known.get(genotype) or found.of(genotype)
+        watcher.advance("ranking")
+    return answer
+
+
+def _notes(
+    setup: Setup, seed: Seed, compared: dict[Genotype, Accuracy], genotype: Genotype, told: dict[str, Any]
+) -> dict[str, Any]:
+    """As ``choose`` has them. Expectation, likeliest network and probabilities are those of ``seed``, whose weights the network
+    inherits."""
+    derivation, ms = seed.result.derivation, setup.terms.at(setup.space.assignment(genotype))
+    last = next(row for row in reversed(seed.result.history) if row["phase"] == "search")
+    logits = {name: np.log(np.maximum(chances, 1e-9)) for name, chances in last["probabilities"].items()}
+    chance, most = (derive.log_probability(setup.space, logits, g) for g in (genotype, derivation["argmax_genotype"]))
+    kept = {k: derivation[k] for k in ("multipliers", "expected_ms", "argmax_ms", "argmax_genotype")}
+    own = compared[genotype]
+    return {
+        "genotype": list(genotype), "inherited": [own.hits, own.n, own.loss], "draws": len(compared),
+        "derivation": {
+            **kept, "by": FOLDER, "networks": len(compared), "derived_ms": ms, "gap_ms": ms - derivation["expected_ms"],
+            "log_probability": chance, "log_probability_given_up": most - chance, **told,
+            "inherits_seed": seed.setup.config.seed,
+        },
+    }  # fmt: skip
