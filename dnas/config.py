@@ -38,7 +38,8 @@ class SearchConfig:
     """Run folder of a finished search, whose weights are kept as they are: only the architecture is searched again, for another
     target or latency table. Everything else is as in that run. No unit. Default: none."""
     seeds: int = 1
-    """Searches to run, with seeds from --seed on, and to report by mean and spread. No unit."""
+    """Searches to run, with seeds from --seed on, and to report by mean and spread; their supernets choose a network together.
+    No unit."""
     also: tuple[str, ...] = ()
     """Further costs and their targets: TABLE.json=MS for another device, macs=N, params=N (numbers), peak-activation-bytes=N,
     energy=N (mJ, where the entries of --lut state it). Written more plainly as --lut b.json --target-ms 8 after the first

@@ -69,7 +69,7 @@ def search_result(given: SearchResult) -> str:
         "target": f"{target:.4g} ms" if target else "none",
         "test accuracy": str(given.accuracy),
         "with the supernet's weights": f"{given.inherited} on the selection images, the best of {given.draws}",
-        "chosen by": str(given.derivation.get("by")), "folder": str(given.folder or "not saved"),
+        "chosen by": given.chosen_by, "folder": str(given.folder or "not saved"),
         **{f"note {i}": warning for i, warning in enumerate(given.warnings, 1)},
     }  # fmt: skip
     return table(arch.name, (), facts.items()) + architecture(arch)

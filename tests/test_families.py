@@ -253,7 +253,7 @@ def test_supernets_choose_the_network_of_the_smallest_mean_loss_together(seeds: 
     assert told["inherits_seed"] == min((3, 4), key=lambda s: losses[s][best])
     assert found.inherited.loss == pytest.approx(min(told["losses"])) and found.latency.total_ms <= TARGETS[1]
     assert told["derived_ms"] == pytest.approx(found.latency.total_ms) and told["log_probability_given_up"] >= -1e-6
-    assert found.architecture.name.endswith("_s3to4") and not found.learned
+    assert found.architecture.name.endswith("_s3to4") and not found.learned and found.chosen_by == "2 supernets together"
     assert {p.name for p in (folder / "together").iterdir()} >= {"architecture.json", "history.jsonl", "weights.safetensors"}
     with pytest.raises(RunError, match=r"what several seeds chose together; resume the folder above it: --resume .*run$"):
         (folder / "together" / "architecture.json").rename(folder / "away.json")

@@ -11,7 +11,7 @@ from dnas.latency import LatencyTable
 from dnas.oracle import Oracle, load
 
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
-from benchmarks.macro import figures, ranking, searches, verdict
+from benchmarks.macro import figures, ranking, searches, together, verdict
 from benchmarks.rows import Rows
 from benchmarks.study.verdict import Judge
 
@@ -128,6 +128,30 @@ def test_ranking(oracle: Oracle, judges: dict[float, Judge]) -> None:
     assert figures.ranking(found).axes
 
 
+def test_supernets_choose_together(oracle: Oracle, judges: dict[float, Judge], tmp_path) -> None:
+    rng, seeds = np.random.default_rng(0), range(4)
+    within = {s: np.flatnonzero(j.problem.costs <= j.problem.target_ms) for s, j in judges.items()}
+    lists = {(s, seed): [oracle.codes[i] for i in rng.choice(within[s], 20, False)] for s in judges for seed in seeds}
+    every = sorted({c for own in lists.values() for c in own})
+    rows = [
+        {"case": "gumbel", "seed": seed, "code": c, "loss": -oracle.accuracy(c) + 4 * rng.normal()}
+        for seed, c in itertools.product(seeds, every)
+    ]
+    loss = {(r["seed"], r["code"]): r["loss"] for r in rows}
+    searched = [
+        {"case": "gumbel", "share": s, "seed": seed, "selection_images": 9, "compared": {c: [0, loss[seed, c]] for c in own}}
+        for (s, seed), own in lists.items()
+    ]
+    found = together.choices(rows, searched, judges)
+    assert [(f["supernets"], f["sets"]) for f in found] == [(1, 4), (2, 6), (3, 4), (4, 1)]
+    alone = [judges[s].regret(min(own, key=lambda c: loss[seed, c])) for (s, seed), own in lists.items()]
+    assert found[0]["mean"] == pytest.approx(np.mean(alone)) and found[-1]["mean"] < found[0]["mean"]
+    assert together.choices(rows[:-1], searched, judges) == []  # the last network is still to be measured
+    searches.folder_of(tmp_path, "gumbel", 1).mkdir()
+    assert set(together.compared(searched, tmp_path, 4, "gumbel")) == {c for s in judges for c in lists[s, 1]}
+    assert together.compared(searched, tmp_path, 1, "gumbel") == []
+
+
 def test_figures_leave_out_what_others_compare_by_loss() -> None:
     alone, both = "x, compared by accuracy", ["gumbel", "gumbel, compared by accuracy"]
     assert figures.shown([*both, alone]) == ["gumbel", alone]
@@ -135,7 +159,9 @@ def test_figures_leave_out_what_others_compare_by_loss() -> None:
 
 def test_a_supernet_that_is_not_there_is_named_and_left_out(tmp_path, capsys) -> None:
     rows = Rows(tmp_path / "rows.jsonl", ranking.KEY)
-    ranking.measure_all(["gumbel"], 2, ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
-    ranking.measure_all(["gumbel, depth alone"], 1, ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
+    ranking.measure_all(["gumbel"], 2, lambda case: ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
+    ranking.measure_all(
+        ["gumbel, depth alone"], 1, lambda case: ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,)
+    )
     said = capsys.readouterr().out
     assert "gumbel 1 has no folder" in said and "depth alone has not all" in said and not rows.done

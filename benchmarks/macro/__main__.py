@@ -2,6 +2,7 @@
 
     python -m benchmarks.macro search --data npz:cifar10_train.npz   a row for each target: macro_searches.jsonl; resumable
     python -m benchmarks.macro rank --data npz:cifar10_train.npz     networks with the supernets' weights: macro_ranking.jsonl
+    python -m benchmarks.macro together --data npz:cifar10_train.npz what all seeds compared, with the weights of each
     python -m benchmarks.macro verdict                               macro_verdict.json, docs/study_macro*.png; no images
 
 Results are written to benchmarks/results/. ``tfds:cifar10`` is another source of the images. Searches take about 20 CPU minutes
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from dnas.files import dump_json, write_text
 RESULTS = Path(__file__).parents[1] / "results"
 DOCS = Path(__file__).parents[2] / "docs"
 SEARCHES, RANKING = RESULTS / "macro_searches.jsonl", RESULTS / "macro_ranking.jsonl"
+TOGETHER = RESULTS / "macro_together.jsonl"
 VERDICT = RESULTS / "macro_verdict.json"
 
 
@@ -32,7 +35,7 @@ VERDICT = RESULTS / "macro_verdict.json"
 class MacroConfig:
     """Search on CIFAR-10, measure the supernets' ranking, or judge both by NAS-Bench-Macro."""
 
-    part: Positional[Literal["search", "rank", "verdict"]]
+    part: Positional[Literal["search", "rank", "together", "verdict"]]
     """What to do. No unit."""
     data: str = "tfds:cifar10"
     """CIFAR-10, as a data set of dnas. No unit."""
@@ -95,6 +98,21 @@ def rank(config: MacroConfig) -> None:
     table, oracle = LatencyTable.load(config.lut), load("nas-bench-macro")
     codes = networks(oracle, oracle.costs(table), 0.9 * targets_ms(config.shares, table)[0])
     rows = Rows(RANKING, KEY, about)
+    measure_all(config.cases, config.seeds, lambda _: codes, rows, table, data, Path(config.runs), Recipe(), config.shares)
+
+
+def together(config: MacroConfig) -> None:
+    """Measure all networks that the seeds of a case compared, those with a supernet in ``--runs``, with each of these."""
+    from benchmarks.macro.ranking import KEY, measure_all
+    from benchmarks.macro.searches import KEY as SEARCHED
+    from benchmarks.macro.searches import Recipe
+    from benchmarks.macro.together import compared
+    from benchmarks.rows import Rows
+    from dnas.latency import LatencyTable
+
+    data, about = images(config)
+    rows, searched, table = Rows(TOGETHER, KEY, about), Rows(SEARCHES, SEARCHED).rows, LatencyTable.load(config.lut)
+    codes = partial(compared, searched, Path(config.runs), config.seeds)
     measure_all(config.cases, config.seeds, codes, rows, table, data, Path(config.runs), Recipe(), config.shares)
 
 
@@ -103,6 +121,7 @@ def verdict(config: MacroConfig) -> None:
     from benchmarks.machine import machine
     from benchmarks.macro import figures, ranking
     from benchmarks.macro.searches import KEY
+    from benchmarks.macro.together import choices
     from benchmarks.macro.verdict import judged, table
     from benchmarks.rows import Rows
     from benchmarks.study.verdict import DEFAULT, Judge
@@ -125,13 +144,15 @@ def verdict(config: MacroConfig) -> None:
         body["ranking"] = [ranking.said(r) for r in found]
         body["ranking_together"] = ranking.together(measured, DEFAULT, oracle, lut)
         figures.ranking(found).savefig(DOCS / "study_macro_ranking.png", dpi=110)
+    if TOGETHER.exists():
+        body["together"] = choices(Rows(TOGETHER, ranking.KEY).rows, rows.rows, judges)
     spent = round(time.process_time() - begun, 1)
     about = {"command": "python -m benchmarks.macro verdict", "machine": machine(), "cpu_s": spent, "made_with": rows.about}
     write_text(VERDICT, dump_json(about | body))
     print(table(body))
 
 
-PARTS = {"search": search, "rank": rank, "verdict": verdict}
+PARTS = {"search": search, "rank": rank, "together": together, "verdict": verdict}
 
 
 def main(config: MacroConfig) -> int:

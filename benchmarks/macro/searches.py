@@ -12,7 +12,6 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ import numpy as np
 
 from benchmarks.oracle.stages import code_of
 from benchmarks.rows import Rows
-from benchmarks.study.searches import chosen, derived, said, theta_on_weights
+from benchmarks.study.searches import derived, said, theta_on_weights
 from dnas import checkpoint, loop
 from dnas.config import SearchConfig
 from dnas.data import Dataset
@@ -29,6 +28,7 @@ from dnas.latency import LatencyTable
 from dnas.latency.terms import price
 from dnas.runs import Journal
 from dnas.search import Setup, prepare
+from dnas.search.choose import choose
 from dnas.search.console import Console
 from dnas.search.family import begin, rows_of
 from dnas.search.finish import SUPERNET
@@ -135,8 +135,7 @@ def search(case: Case, setup: Setup, keep: Path) -> list[dict[str, Any]]:
         shared = time.process_time() - begun
         rows = []
         for index, member in enumerate(setup.members):
-            with TemporaryDirectory() as folder:
-                notes, compared, _ = chosen(member, state.member(index), watcher, Path(folder))
+            notes, compared, _ = choose(member, state.member(index), watcher)
             rows.append(found(case, member, journal, index, notes, compared) | {"shared_cpu_s": round(shared, 1)})
         return rows
 

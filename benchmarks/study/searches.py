@@ -25,12 +25,11 @@ from dnas.data import Dataset
 from dnas.derive import Limit
 from dnas.evaluate import Accuracy
 from dnas.latency import LatencyTable
-from dnas.loop import Watcher, interruptible
+from dnas.loop import interruptible
 from dnas.runs import Journal
-from dnas.search import Setup, measured, prepare
+from dnas.search import Setup, prepare
 from dnas.search.choose import choose
 from dnas.search.console import Console
-from dnas.search.engine import State
 from dnas.search.family import begin
 from dnas.search.phase import SearchPhase, measure
 from dnas.space import Genotype, Space
@@ -99,13 +98,13 @@ def search(setup: Setup, ranked: Sequence[Genotype] = ()) -> dict[str, Any]:
             SearchPhase(setup), begin(setup), journal, watcher, on_epoch=lambda _: stamps.append(time.process_time() - begun)
         )
         state = family.member(0)
-        notes, compared, state = chosen(setup, state, watcher, Path(folder))
+        notes, compared, state = choose(setup, state, watcher, Path(folder))
         cpu = time.process_time() - begun
         rules: dict[str, Any] = {}
         if setup.config.derive == "budget":
             for name, near in RULES.items():
                 under = dataclasses.replace(setup, config=dataclasses.replace(setup.config, derive_from=near), like=setup)
-                rules[name] = code_of(chosen(under, state, watcher, Path(folder))[0]["genotype"])
+                rules[name] = code_of(choose(under, state, watcher, Path(folder))[0]["genotype"])
     batch = setup.config.batch_size or 0
     images = [setup.schedule.before(e + 1) * batch for e in range(len(stamps))]
     path = [
@@ -122,14 +121,6 @@ def search(setup: Setup, ranked: Sequence[Genotype] = ()) -> dict[str, Any]:
         "compared": said(compared), "images": images[-1], "cpu_s": round(cpu, 2), "path": path,
         "ranked": said({g: measure(setup, state, g) for g in ranked}),
     }  # fmt: skip
-
-
-def chosen(
-    setup: Setup, state: State, watcher: Watcher, folder: Path
-) -> tuple[dict[str, Any], dict[Genotype, Accuracy], State]:
-    """What ``choose`` says, the networks that it compared, and its state. ``folder``: of what has been measured before."""
-    notes, _, state = choose(setup, state, watcher, folder)
-    return notes, measured.read(folder / measured.FILE), state
 
 
 def said(networks: Mapping[Genotype, Accuracy], code: Callable[[Genotype], str] = code_of) -> dict[str, list[float]]:

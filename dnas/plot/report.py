@@ -73,7 +73,7 @@ def info(result: SearchResult) -> ReportInfo:
         ("chosen network less expectation", f"{by['gap_ms']:+.4g} ms"),
     )
     facts = (
-        ("network chosen", f"by {by['by']}, of {by['networks']} networks"),
+        ("network chosen", f"by {result.chosen_by}, of {by['networks']} networks"),
         *(learned if result.learned else ()),
         *((("front over accuracy, costs", f"{len(by['pareto'])} networks, see architecture.json"),) if "pareto" in by else ()),
         ("selection images, supernet's weights", f"{result.inherited}; {result.draws} compared, so optimistic"),

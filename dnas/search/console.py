@@ -87,7 +87,7 @@ class Console(Talker):
             f"; the likeliest would take {by['argmax_ms']:.4g} ms; log-probability given up "
             f"{by['log_probability_given_up']:.3g}; expected {by['expected_ms']:.4g} ms"
         )
-        self.note(f"chosen    by {by['by']}, of {by['networks']} networks{probable if result.learned else ''}")
+        self.note(f"chosen    by {result.chosen_by}, of {by['networks']} networks{probable if result.learned else ''}")
         trained = any(row["phase"] == "training" for row in result.history)
         how = "after the short training" if trained else "with the supernet's weights"
         chosen = f"; the best of {result.draws} networks on these images, so optimistic" if result.draws > 1 else ""

@@ -85,6 +85,12 @@ class SearchResult:
         """Whether logits chose the network, and not evolution or trainings one by one, to which likely ones mean nothing."""
         return self.derivation["by"] not in ("evolution", "random-search", "together")
 
+    @property
+    def chosen_by(self) -> str:
+        """What chose the network."""
+        by, seeds = str(self.derivation["by"]), self.derivation.get("seeds")
+        return f"{len(seeds)} supernets {by}" if seeds else by
+
     def figures(self) -> dict[str, Any]:
         """The figures of ``FIGURES``, with the target and what the accuracy was measured on."""
         last = next(r for r in reversed(self.history) if r["phase"] == "search")

@@ -6,8 +6,9 @@ One supernet ranks networks partly by chance; the mean of several is right more 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from dnas.space import Genotype
 
 FOLDER = "together"  # in that of the seeds
 NETWORKS = 32  # that every supernet measures
+Code = TypeVar("Code", bound=Hashable)  # a genotype, or what stands for one
 PART = {"part": FOLDER}  # what config.json says of a folder that cannot be resumed by itself
 
 
@@ -89,13 +91,17 @@ def _member(setup: Setup, seeds: Sequence[Seed], trunk: Journal, name: str, watc
 
 
 def _pool(setup: Setup, results: Sequence[SearchResult]) -> list[Genotype]:
-    """Those that each seed likes best, ``NETWORKS`` in all or somewhat fewer, as some are liked by several; where any of them
-    keeps the targets, those that do."""
-    each = -(-NETWORKS // len(results))
-    liked = (sorted(r.compared, key=lambda g: -value(r.compared[g]))[:each] for r in results)
-    pool = list(dict.fromkeys(genotype for own in liked for genotype in own))
-    limits, assigned = setup.limits(None), setup.space.assignment
+    """Those that are ``liked``; where any of them keeps the targets, those that do."""
+    pool, limits, assigned = liked([r.compared for r in results]), setup.limits(None), setup.space.assignment
     return [g for g in pool if all(limit.terms.at(assigned(g)) <= limit.target for limit in limits)] or pool
+
+
+def liked(compared: Sequence[Mapping[Code, Accuracy]], networks: int = NETWORKS) -> list[Code]:
+    """Those that each supernet likes best of what it ``compared``, each once: ``networks`` in all, fewer where several like the
+    same."""
+    each = -(-networks // len(compared))
+    best = (sorted(own, key=lambda code: -value(own[code]))[:each] for own in compared)
+    return list(dict.fromkeys(itertools.chain.from_iterable(best)))
 
 
 def _vote(seed: Seed, pool: Sequence[Genotype], journal: Journal, watcher: Watcher) -> dict[Genotype, Accuracy]:
