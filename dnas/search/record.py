@@ -64,9 +64,9 @@ def finished(
     if setup.method.ends == "logits":
         warnings += diagnosis.warnings(setup.space, last, config.target_ms)
     assignment = setup.space.assignment(notes["genotype"])
-    for cost in setup.costs:
+    for cost in setup.costs if config.derive in ("argmax", "sample") else ():
         value, name = cost.terms.at(assignment), "" if cost is setup.costs[0] else f" ({cost.name})"
-        if cost.target is not None and value > cost.target * (1 + 1e-9):
+        if cost.target is not None and value > cost.target:
             warnings.append(
                 f"The network is above its target of {cost.target:.4g} {cost.unit}{name} by {value / cost.target - 1:.1%}: the "
                 "likeliest candidates together cost more than their expectation. --derive budget keeps targets."
