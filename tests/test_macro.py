@@ -13,7 +13,7 @@ from dnas.oracle import Oracle, load
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
 from benchmarks.macro import figures, ranking, searches, together, verdict
 from benchmarks.rows import Rows
-from benchmarks.study.verdict import Judge
+from benchmarks.study.verdict import BY_ACCURACY, Judge
 
 SHARES = (0.25, 0.75)
 
@@ -73,9 +73,9 @@ def test_a_verdict(judges: dict[float, Judge]) -> None:
     assert body["regret"]["single-path"]["by_target"]["0.25"]["n"] == 3
     assert body["cost"]["gumbel"]["of_a_training"] == 0.04 and body["worth"]["gumbel"] == "more than 32"
     assert body["gap"]["gumbel"]["mean"] == pytest.approx(2.0) and len(body["gap"]) == 2
-    other = body["regret"]["gumbel" + verdict.BY_ACCURACY]["all"]  # the worse network is the more accurate one
+    other = body["regret"]["gumbel" + BY_ACCURACY]["all"]  # the worse network is the more accurate one
     assert other["n"] == 3 and other["mean"] > body["regret"]["gumbel"]["all"]["mean"]
-    assert body["default_against"]["gumbel" + verdict.BY_ACCURACY]["mean"] < 0
+    assert body["default_against"]["gumbel" + BY_ACCURACY]["mean"] < 0
     assert len(body["shortlists"]) == 3 * len(SHARES) + 5
     assert all(s["tau_by_loss"] == 1 == -s["tau_by_accuracy"] and s["best"] < s["likeliest"] for s in body["shortlists"])
     every = {n: b["all"] for n, b in body["baselines"].items()}

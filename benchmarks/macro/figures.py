@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.macro.ranking import Ranking
-from benchmarks.macro.verdict import BY_ACCURACY, TRAINING_IMAGES, TRIES
-from benchmarks.study.verdict import DEFAULT
+from benchmarks.macro.verdict import TRAINING_IMAGES, TRIES
+from benchmarks.study.verdict import BY_ACCURACY, DEFAULT
 from dnas.plot.style import colour, legend, marker, new_figure, tidy
 
 

@@ -15,8 +15,18 @@ from scipy.stats import kendalltau
 
 from benchmarks.macro.searches import CASES
 from benchmarks.study import controls
-from benchmarks.study.verdict import BY_ACCURACY, DEFAULT, Judge, Row, by_accuracy, by_seed, compare, gap, regrets, summary
-from dnas.config import SearchConfig, warm_up_epochs, with_recipe
+from benchmarks.study.verdict import (
+    DEFAULT,
+    Judge,
+    Row,
+    by_accuracy,
+    by_seed,
+    compare,
+    gap,
+    regrets,
+    summary,
+    warm_up,
+)
 from dnas.oracle import Oracle
 
 TRAINING_IMAGES = 50 * 50_000
@@ -140,13 +150,6 @@ def cost(rows: Sequence[Row]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def warm_up(case: str, epochs: int) -> int:
-    """Epochs after which equal logits choose nothing yet."""
-    options = CASES[case.partition(BY_ACCURACY)[0]].options
-    config = SearchConfig(lut="samsung_s8", target_ms=1.0, epochs=epochs, **options)
-    return warm_up_epochs(with_recipe(config))
-
-
 def anytime(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
     """Training images after each epoch with architecture steps, and regret of what would be derived there by the logits alone:
     mean over targets, for each seed that has them all."""
@@ -154,7 +157,7 @@ def anytime(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
     seeds = [s for s in sorted({r["seed"] for r in own}) if {r["share"] for r in own if r["seed"] == s} == set(judges)]
     if not seeds:
         return {}
-    first = warm_up(own[0]["case"], own[0]["epochs"])
+    first = warm_up(CASES[own[0]["case"]].options, own[0]["epochs"])
     each = [
         np.mean([[judges[r["share"]].regret(c) for _, c in r["path"][first:]] for r in own if r["seed"] == s], axis=0).tolist()
         for s in seeds

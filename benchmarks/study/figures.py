@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dnas.plot.style import colour, marker, new_figure, tidy
+from dnas.plot.style import colour, legend, marker, new_figure, tidy
 
 
 def ideal(body: dict[str, Any]) -> Any:
@@ -31,14 +31,21 @@ def ideal(body: dict[str, Any]) -> Any:
 
 
 def verdict(body: dict[str, Any]) -> Any:
-    """Left: regret against CPU time, mean over seeds and targets. Right: regret of what each case ends with."""
-    figure = new_figure(11, 4)
-    axes: Any = figure.subplots(1, 2, width_ratios=[1.2, 1])
-    for place, (name, curve) in enumerate(body["anytime"].items()):
-        dashed = "--" if curve["trains"] else "-"
-        axes[0].plot(curve["cpu_s"], curve["regret"], dashed, color=colour(place), linewidth=1.4, label=name)
-    tidy(axes[0], "what would be found if stopped here", "CPU seconds", "regret, points")
-    axes[0].legend(fontsize=7)
+    """Left: regret of methods against CPU time, mean over seeds and targets. Right: regret of what each case ends with."""
+    figure = new_figure(11, 5)
+    axes: Any = figure.subplots(1, 2, width_ratios=[1.1, 1])
+    curves = {name: curve for name, curve in body["anytime"].items() if ", " not in name}  # no ablations
+    for place, (name, curve) in enumerate(curves.items()):
+        line, mark = "--" if curve["trains"] else "-", marker(place)
+        label = None if "choice" in curve else f"{name}: trainings"
+        axes[0].plot(curve["cpu_s"], curve["regret"], line + mark, color=colour(place), markersize=4, label=label)
+        if "choice" in curve:
+            words = ": epochs, and its choice" if curve["regret"] else ": its choice"
+            look = {"markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
+            axes[0].plot(*curve["choice"], mark, color=colour(place), label=name + words, **look)
+    axes[0].set_ylim(bottom=0)
+    tidy(axes[0], "what would be found if stopped here", "CPU seconds", "regret, points; mean over targets")
+    legend(axes[0], fontsize=7, loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=2)
     names = list(body["regret"])[::-1]
     for place, name in enumerate(names):
         found = body["regret"][name]

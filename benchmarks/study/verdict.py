@@ -20,6 +20,8 @@ from benchmarks.oracle.stages import IMAGES, code_of, genotypes
 from benchmarks.study import controls
 from benchmarks.study.ideal import Problem
 from benchmarks.study.inference import holm, interval, paired, reference
+from benchmarks.study.searches import CASES
+from dnas.config import SearchConfig, warm_up_epochs, with_recipe
 from dnas.errors import RunError
 from dnas.latency import LatencyTable
 from dnas.methods import evolution, random_search
@@ -258,19 +260,25 @@ def ranking(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
     return found
 
 
+def warm_up(options: dict[str, Any], epochs: int) -> int:
+    """Epochs after which equal logits choose nothing yet."""
+    return warm_up_epochs(with_recipe(SearchConfig(lut="samsung_s8", target_ms=1.0, epochs=epochs, **options)))
+
+
 def anytime(rows: Sequence[Row], judges: dict[float, Judge], each: Cost, compile_s: dict[str, float]) -> dict[str, Any]:
     """Case -> CPU seconds, and mean regret of what would be found if it stopped there, compilation included: of searches after
-    each epoch; of those that train, after each training."""
+    each epoch with architecture steps (by the logits alone), and of their ``choice``; of those that train, after each one."""
     found: dict[str, Any] = {}
     for case in dict.fromkeys(r["case"] for r in rows):
-        own = [r for r in rows if r["case"] == case and r["path"]]
-        if own:
-            steps = min(len(r["path"]) for r in own)
-            cpu = [float(np.mean([r["path"][i][0] for r in own])) + compile_s.get(case, 0.0) for i in range(steps)]
-            regret = [float(np.mean([judges[r["share"]].regret(r["path"][i][2]) for r in own])) for i in range(steps)]
-            found[case] = {"trains": False, "cpu_s": cpu, "regret": regret}
+        own = [r for r in rows if r["case"] == case]
+        steps, spent = min(len(r["path"]) for r in own), compile_s.get(case, 0.0)
+        first = warm_up(CASES[case], steps) if steps else 0
+        cpu = [float(np.mean([r["path"][i][0] for r in own])) + spent for i in range(first, steps)]
+        regret = [float(np.mean([judges[r["share"]].regret(r["path"][i][2]) for r in own])) for i in range(first, steps)]
+        choice = float(np.mean([r["cpu_s"] for r in own])), float(np.mean([judges[r["share"]].regret(r["code"]) for r in own]))
+        found[case] = {"trains": False, "cpu_s": cpu, "regret": regret, "choice": choice}
     places = sorted({(r["share"], r["seed"]) for r in rows})
-    longest = max((c["cpu_s"][-1] for c in found.values()), default=0.0)
+    longest = max(c["choice"][0] for c in found.values())
     tries = max(round((longest - each.compile_s) / each.cpu_s), 1)
     for name in BY_TRAINING:
         regret = np.mean([judges[h].regrets_by_training(name, tries, seed) for h, seed in places], axis=0).tolist()
