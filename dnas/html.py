@@ -68,7 +68,7 @@ def search_result(given: SearchResult) -> str:
         "latency": f"{report.total_ms:.4g} ms{interval}, {report.table.status} for {report.table.device}",
         "target": f"{target:.4g} ms" if target else "none",
         "test accuracy": str(given.accuracy),
-        "with the supernet's weights": f"{given.inherited} on the selection images, the best of {given.draws}",
+        "with the supernet's weights": f"{given.inherited} on the selection images{given.caveat}",
         "chosen by": given.chosen_by, "folder": str(given.folder or "not saved"),
         **{f"note {i}": warning for i, warning in enumerate(given.warnings, 1)},
     }  # fmt: skip
@@ -77,8 +77,9 @@ def search_result(given: SearchResult) -> str:
 
 def family(given: FamilyResult) -> str:
     """One row for each member."""
-    table_ = given.results[0].latency.table
-    caption = f"{len(given.results)} networks of one supernet; {table_.device}, {table_.status}"
+    table_, several = given.results[0].latency.table, "seeds" in given.results[0].derivation
+    supernets = "several supernets" if several else "one supernet"
+    caption = f"{len(given.results)} networks of {supernets}; {table_.device}, {table_.status}"
     return table(caption, *given.table())
 
 

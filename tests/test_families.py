@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+import math
 import shutil
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -17,7 +21,8 @@ from test_search_steps import images
 import dnas
 from dnas import compare, loop
 from dnas.config import SearchConfig
-from dnas.errors import ConfigError, Interrupted, LatencyError, RunError
+from dnas.errors import ConfigError, Interrupted, LatencyError, NotFiniteError, RunError
+from dnas.evaluate import Accuracy
 from dnas.runs import Journal
 from dnas.search import (
     Epoch,
@@ -33,7 +38,9 @@ from dnas.search import (
     step,
     supernets,
     together,
+    whole,
 )
+from dnas.search.console import Console
 from dnas.search.family import begin, rows_of
 from dnas.search.phase import SearchPhase, measure
 from dnas.search.schedule import Schedule
@@ -252,15 +259,55 @@ def test_supernets_choose_the_network_of_the_smallest_mean_loss_together(seeds: 
     assert told["losses"] == pytest.approx([losses[3][best], losses[4][best]], rel=1e-5)
     assert told["inherits_seed"] == min((3, 4), key=lambda s: losses[s][best])
     assert found.inherited.loss == pytest.approx(min(told["losses"])) and found.latency.total_ms <= TARGETS[1]
-    assert told["derived_ms"] == pytest.approx(found.latency.total_ms) and told["log_probability_given_up"] >= -1e-6
+    assert told["derived_ms"] == pytest.approx(found.latency.total_ms) and "one of" in found.caveat
     assert found.architecture.name.endswith("_s3to4") and not found.learned and found.chosen_by == "2 supernets together"
     assert {p.name for p in (folder / "together").iterdir()} >= {"architecture.json", "history.jsonl", "weights.safetensors"}
     with pytest.raises(RunError, match=r"what several seeds chose together; resume the folder above it: --resume .*run$"):
-        (folder / "together" / "architecture.json").rename(folder / "away.json")
-        try:
-            resume(folder / "together")
-        finally:
-            (folder / "away.json").rename(folder / "together" / "architecture.json")
+        resume(folder / "together")
+
+
+def test_networks_within_their_targets_are_put_up_each_once() -> None:
+    config = SearchConfig(lut="t", space="t", data="b", target_ms=TARGETS[0], batch_size=8, devices=1, epochs=3)
+    setup = prepare(config, SPACE, LUT, images())
+    every = list(itertools.product(*(range(len(c.options)) for c in SPACE.choices.values())))
+    ms = {g: LUT.latency_ms(SPACE.fix(g)) for g in every}
+    assert max(ms.values()) > TARGETS[0]
+
+    def seed(good: Any) -> Any:
+        return SimpleNamespace(compared={g: Accuracy(0, 9, -ms[g] if good(g) else 9.0) for g in every if good(g)})
+
+    above, below = seed(lambda g: ms[g] > TARGETS[0]), seed(lambda g: ms[g] <= TARGETS[0])
+    pool = together._pool(setup, [above, below, seed(lambda g: True)])
+    assert pool and all(ms[g] <= TARGETS[0] for g in pool) and len({SPACE.canonical(g) for g in pool}) == len(pool)
+    assert set(pool) <= set(below.compared) and together._pool(setup, [above, above])[0] == max(ms, key=lambda g: ms[g])
+    many = [{f"{seed}{i}": Accuracy(0, 9, i) for i in range(40)} for seed in "ab"]
+    assert together.liked(many, str) == [f"{seed}{i}" for seed in "ab" for i in range(16)]
+    assert together.liked(many, lambda code: code[1:]) == [f"a{i}" for i in range(16)]
+
+
+def test_what_cannot_choose_together_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    config = SearchConfig(lut="t", space="t", data="b", target_ms=TARGETS[0], batch_size=8, devices=1, epochs=3)
+    setup = prepare(config, SPACE, LUT, images())
+    has, has_not = (SimpleNamespace(results=[SimpleNamespace(compared=c, folder="old")]) for c in ({(0, 0, 0): 1}, {}))
+    console = Console(True)
+    assert whole._may_choose_together(setup, [has, has], console)  # type: ignore[list-item]
+    assert not whole._may_choose_together(setup, [has, has_not], console)  # type: ignore[list-item]
+    assert "old does not say which networks were compared" in capsys.readouterr().out
+    same = dataclasses.replace(setup, frozen=({}, {}))  # one supernet would vote twice
+    random = prepare(dataclasses.replace(config, method="random-search", epochs=None), SPACE, LUT, images())
+    assert not any(whole._may_choose_together(s, [has, has], console) for s in (same, random))  # type: ignore[list-item]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_chooses_nothing(seeds: SeedsResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seeds.folder
+    shutil.copytree(seeds.folder, tmp_path / "cut")
+    (tmp_path / "cut" / "seeds.json").unlink()
+    shutil.rmtree(tmp_path / "cut" / "together")
+    votes = together._vote
+    monkeypatch.setattr(together, "_vote", lambda *a: {g: Accuracy(0, 9, math.nan) for g in votes(*a)})
+    with pytest.raises(NotFiniteError, match="on the selection images"):
+        resume(tmp_path / "cut", space=SPACE, lut=LUT, data=images(), progress=False)
 
 
 @pytest.mark.slow
@@ -304,6 +351,14 @@ def test_several_targets_are_chosen_together_in_memory_and_after_a_break(
         resume(tmp_path / "run", **given, on_epoch=lambda epoch: 1 / 0)  # of the first short training
     assert not (tmp_path / "run" / "together" / "family.json").exists()
     again = resume(tmp_path / "run", **given)
+    run(SPACE, LUT, images(), target_ms=TARGETS, out=tmp_path / "whole", **{**OPTIONS, **more})
+    asked_for = sorted(p.relative_to(tmp_path / "run") for p in (tmp_path / "run" / "together").rglob("measured-*"))
+    assert asked_for
+    for name in ("seeds.json", "together/family.json", *(f"together/{n}" for n in BY_TARGET), *asked_for):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    with pytest.raises(RunError, match=r"chose together; resume the folder above it: --resume .*run$"):
+        resume(tmp_path / "run" / "together" / f"{TARGETS[0]:g}ms")
+    assert all(r.supernet is None for r in (*memory.results, *memory.together.results))
     assert [r.genotype for r in again.together.results] == [r.genotype for r in memory.together.results]
     assert [r.accuracy.top1 for r in again.together.results] == [r.accuracy.top1 for r in memory.together.results]
     assert [r.latency.total_ms <= t for r, t in zip(again.together.results, TARGETS, strict=True)] == [True, True]

@@ -44,7 +44,7 @@ def _of(
     }
 
     def chosen(share: float, team: Sequence[int]) -> str:
-        pool = liked([lists[share, seed] for seed in team])
+        pool = liked([lists[share, seed] for seed in team], judges[share].problem.oracle.canonical)
         return min(pool, key=lambda code: np.mean([losses[seed, code] for seed in team]))
 
     teams = list(itertools.combinations(seeds, size))

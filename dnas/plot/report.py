@@ -67,16 +67,20 @@ def info(result: SearchResult) -> ReportInfo:
         (f"{arch.params:,}", "parameters"), (f"{arch.macs:,}", "multiply-accumulates"),
     )  # fmt: skip
     learned = (
-        ("log-probability given up against the likeliest one", f"{by['log_probability_given_up']:.3g}"),
-        ("latency expected under the probabilities", f"{figures['expected_ms']:.4g} ms"),
-        ("latency of the likeliest network", f"{by['argmax_ms']:.4g} ms"),
-        ("chosen network less expectation", f"{by['gap_ms']:+.4g} ms"),
+        ()
+        if not result.learned
+        else (
+            ("log-probability given up against the likeliest one", f"{by['log_probability_given_up']:.3g}"),
+            ("latency expected under the probabilities", f"{figures['expected_ms']:.4g} ms"),
+            ("latency of the likeliest network", f"{by['argmax_ms']:.4g} ms"),
+            ("chosen network less expectation", f"{by['gap_ms']:+.4g} ms"),
+        )
     )
     facts = (
         ("network chosen", f"by {result.chosen_by}, of {by['networks']} networks"),
-        *(learned if result.learned else ()),
+        *learned,
         *((("front over accuracy, costs", f"{len(by['pareto'])} networks, see architecture.json"),) if "pareto" in by else ()),
-        ("selection images, supernet's weights", f"{result.inherited}; {result.draws} compared, so optimistic"),
+        ("selection images, supernet's weights", f"{result.inherited}{result.caveat}"),
         ("latency table", f"{report.table.name}: {report.table.summary()}"),
         *(
             (name, f"{cost['value']:.6g} {cost['unit']}" + (f", target {cost['target']:.6g}" if cost["target"] else ""))

@@ -82,17 +82,17 @@ class Console(Talker):
             self.note(f"          {more['latency_ms']:.4g} ms, {more['status']} for {more['device']}")
         for name, cost in arch.metrics["costs"].items():
             self.note(f"{name:<9} {cost['value']:.4g} {cost['unit']}, target {cost['target']:.4g}")
-        by = result.derivation
-        probable = (
-            f"; the likeliest would take {by['argmax_ms']:.4g} ms; log-probability given up "
-            f"{by['log_probability_given_up']:.3g}; expected {by['expected_ms']:.4g} ms"
-        )
-        self.note(f"chosen    by {result.chosen_by}, of {by['networks']} networks{probable if result.learned else ''}")
+        by, probable = result.derivation, ""
+        if result.learned:
+            probable = (
+                f"; the likeliest would take {by['argmax_ms']:.4g} ms; log-probability given up "
+                f"{by['log_probability_given_up']:.3g}; expected {by['expected_ms']:.4g} ms"
+            )
+        self.note(f"chosen    by {result.chosen_by}, of {by['networks']} networks{probable}")
         trained = any(row["phase"] == "training" for row in result.history)
         how = "after the short training" if trained else "with the supernet's weights"
-        chosen = f"; the best of {result.draws} networks on these images, so optimistic" if result.draws > 1 else ""
         self.note(f"accuracy  {result.accuracy} on the test images, {how}")
-        self.note(f"          {result.inherited} on the selection images, with the supernet's weights{chosen}")
+        self.note(f"          {result.inherited} on the selection images, with the supernet's weights{result.caveat}")
         for warning in result.warnings:
             self.note(f"note      {warning}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -63,6 +64,13 @@ def _family(setup: Setup, journal: Journal, watcher: Watcher, console: Console) 
         state = None if in_training(inner) else trunk.member(index)
         results.append(_member(member, inner, watcher, console, state))
     return family(results, journal, console)
+
+
+def without_supernet(found: SearchResult | FamilyResult) -> SearchResult | FamilyResult:
+    """``found`` without weights that nobody needs any more."""
+    if isinstance(found, SearchResult):
+        return dataclasses.replace(found, supernet=None)
+    return dataclasses.replace(found, results=tuple(dataclasses.replace(r, supernet=None) for r in found.results))
 
 
 def family(results: Sequence[SearchResult], journal: Journal, console: Console) -> FamilyResult:

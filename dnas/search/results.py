@@ -31,7 +31,7 @@ class SearchResult:
     images), ``latency`` with its parts, ``derivation`` (how it was chosen, and what the likeliest network would have been),
     ``warnings`` as sentences, ``folder`` (None if nothing was written), ``space`` with the data's classes, trained ``params``
     and ``stats``, and ``compared``: the accuracy on the selection images of each network that it was chosen from.
-    ``supernet``: (params, stats) that the search ended with, where no folder has them.
+    ``supernet``: (params, stats) that the search ended with, while they are needed and no folder has them.
     """
 
     architecture: Architecture
@@ -90,6 +90,12 @@ class SearchResult:
         """What chose the network."""
         by, seeds = str(self.derivation["by"]), self.derivation.get("seeds")
         return f"{len(seeds)} supernets {by}" if seeds else by
+
+    @property
+    def caveat(self) -> str:
+        """What has to be said after ``inherited``, as a network is chosen by the images that it is measured on; "" of one."""
+        which = "one of {} networks compared" if "seeds" in self.derivation else "the best of {} networks"
+        return f"; {which.format(self.draws)} on these images, so optimistic" if self.draws > 1 else ""
 
     def figures(self) -> dict[str, Any]:
         """The figures of ``FIGURES``, with the target and what the accuracy was measured on."""
@@ -173,7 +179,7 @@ class FamilyResult:
 @dataclasses.dataclass(frozen=True)
 class SeedsResult:
     """The same search from several seeds: ``runs``, one for each seed, and ``together``, what all of their supernets chose
-    (None for a search without a supernet)."""
+    (None for searches without a supernet each)."""
 
     runs: tuple[SearchResult | FamilyResult, ...]
     folder: Path | None

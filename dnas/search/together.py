@@ -6,16 +6,15 @@ One supernet ranks networks partly by chance; the mean of several is right more 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from dnas import derive
 from dnas.console import Watcher
 from dnas.devices import replicate
 from dnas.evaluate import Accuracy
+from dnas.loop import not_finite
 from dnas.runs import Journal
 from dnas.search.console import Console
 from dnas.search.engine import Setup, State
@@ -63,7 +62,7 @@ def choose_together(
 
 def _state(run: Setup, found: SearchResult | FamilyResult) -> State:
     """The weights that ``run`` ended with, which its folder has, or the result itself."""
-    weights = run.frozen or found.results[0].supernet
+    weights = found.results[0].supernet
     if weights is None:
         assert found.folder
         weights, _ = read(str(found.folder), run.space, "")
@@ -79,6 +78,8 @@ def _member(setup: Setup, seeds: Sequence[Seed], trunk: Journal, name: str, watc
     votes = [_vote(seed, pool, journal, watcher) for seed in seeds]
     losses = -np.array([[value(vote[genotype]) for genotype in pool] for vote in votes])
     place = int(losses.mean(0).argmin())
+    if not np.isfinite(losses[:, place]).all():
+        raise not_finite("search", "on the selection images", setup.config.lr or 0.0, journal)
     own = int(losses[:, place].argmin())
     seed, compared = seeds[own], votes[own]
     if not journal.history:
@@ -91,17 +92,21 @@ def _member(setup: Setup, seeds: Sequence[Seed], trunk: Journal, name: str, watc
 
 
 def _pool(setup: Setup, results: Sequence[SearchResult]) -> list[Genotype]:
-    """Those that are ``liked``; where any of them keeps the targets, those that do."""
-    pool, limits, assigned = liked([r.compared for r in results]), setup.limits(None), setup.space.assignment
-    return [g for g in pool if all(limit.terms.at(assigned(g)) <= limit.target for limit in limits)] or pool
+    """Those that are ``liked``: of those that keep the targets, where any does."""
+    limits, assigned = setup.limits(None), setup.space.assignment
+    compared = [r.compared for r in results]
+    within = [{g: a for g, a in own.items() if all(limit.keeps(assigned(g)) for limit in limits)} for own in compared]
+    return liked(within if any(within) else compared, setup.space.canonical)
 
 
-def liked(compared: Sequence[Mapping[Code, Accuracy]], networks: int = NETWORKS) -> list[Code]:
-    """Those that each supernet likes best of what it ``compared``, each once: ``networks`` in all, fewer where several like the
-    same."""
-    each = -(-networks // len(compared))
-    best = (sorted(own, key=lambda code: -value(own[code]))[:each] for own in compared)
-    return list(dict.fromkeys(itertools.chain.from_iterable(best)))
+def liked(compared: Sequence[Mapping[Code, Accuracy]], canonical: Callable[[Code], Hashable]) -> list[Code]:
+    """Those that each supernet likes best of what it ``compared``, ``NETWORKS`` in all or just above, fewer where several like
+    the same: of codes with one ``canonical`` code the first."""
+    each, found = -(-NETWORKS // len(compared)), dict[Hashable, Code]()
+    for own in compared:
+        for code in sorted(own, key=lambda code: -value(own[code]))[:each]:
+            found.setdefault(canonical(code), code)
+    return list(found.values())
 
 
 def _vote(seed: Seed, pool: Sequence[Genotype], journal: Journal, watcher: Watcher) -> dict[Genotype, Accuracy]:
@@ -118,19 +123,14 @@ def _vote(seed: Seed, pool: Sequence[Genotype], journal: Journal, watcher: Watch
 def _notes(
     setup: Setup, seed: Seed, compared: dict[Genotype, Accuracy], genotype: Genotype, told: dict[str, Any]
 ) -> dict[str, Any]:
-    """As ``choose`` has them. Expectation, likeliest network and probabilities are those of ``seed``, whose weights the network
-    inherits."""
+    """As ``choose`` has them. Expectation and likeliest network are those of ``seed``, whose weights the network inherits."""
     derivation, ms = seed.result.derivation, setup.terms.at(setup.space.assignment(genotype))
-    last = next(row for row in reversed(seed.result.history) if row["phase"] == "search")
-    logits = {name: np.log(np.maximum(chances, 1e-9)) for name, chances in last["probabilities"].items()}
-    chance, most = (derive.log_probability(setup.space, logits, g) for g in (genotype, derivation["argmax_genotype"]))
     kept = {k: derivation[k] for k in ("multipliers", "expected_ms", "argmax_ms", "argmax_genotype")}
     own = compared[genotype]
     return {
         "genotype": list(genotype), "inherited": [own.hits, own.n, own.loss], "draws": len(compared),
         "derivation": {
             **kept, "by": FOLDER, "networks": len(compared), "derived_ms": ms, "gap_ms": ms - derivation["expected_ms"],
-            "log_probability": chance, "log_probability_given_up": most - chance, **told,
-            "inherits_seed": seed.setup.config.seed,
+            **told, "inherits_seed": seed.setup.config.seed,
         },
     }  # fmt: skip

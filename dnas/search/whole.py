@@ -27,7 +27,7 @@ from dnas.search import one_by_one, record, supernets
 from dnas.search.console import Console
 from dnas.search.engine import Setup, prepare
 from dnas.search.epoch import OnEpoch
-from dnas.search.finish import finish
+from dnas.search.finish import finish, without_supernet
 from dnas.search.results import FamilyResult, SearchResult, SeedsResult
 from dnas.search.together import choose_together
 from dnas.space import Space, load_space
@@ -114,8 +114,9 @@ def resume(
     where = Path(folder)
     body = read_config(os.fspath(folder))
     if "part" in body or "family_ms" in body:
-        what = "one target of a family" if "family_ms" in body else "what several seeds chose together"
-        raise RunError(f"--resume {folder}: it is {what}; resume the folder above it: --resume {where.parent}")
+        what = "what several seeds chose together" if "part" in body else "one target of a family"
+        whole = where.parent.parent if "part" in body and where.name != body["part"] else where.parent
+        raise RunError(f"--resume {folder}: it is {what}; resume the folder above it: --resume {whole}")
     if done := [where / name for name in FINISHED if kind(where / name)]:
         raise RunError(f"--resume {folder}: this run is finished; see {done[0]}")
     objects: dict[str, Any] = {"space": space, "lut": lut, "data": data}
@@ -214,9 +215,20 @@ def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> Re
     console.summary(setup)
     journal.objects = setup.objects
     try:
-        return finish(setup, journal, console) if setup.config.seeds == 1 else _seeds(setup, journal, console)
+        alone = setup.config.seeds == 1
+        return without_supernet(finish(setup, journal, console)) if alone else _seeds(setup, journal, console)
     except KeyboardInterrupt:  # a second Ctrl-C, or one between search and training
         raise Interrupted(loop.how_to_resume(journal, "at once", "what the newest checkpoint has is saved")) from None
+
+
+def _may_choose_together(setup: Setup, found: Sequence[SearchResult | FamilyResult], console: Console) -> bool:
+    """Whether the seeds have a supernet each, and say what they compared."""
+    if setup.method.ends == "best" or setup.frozen is not None:
+        return False
+    silent = [str(r.folder) for run in found for r in run.results if not r.compared]
+    if silent:  # a run of an earlier version
+        console.note(f"{', '.join(silent)} does not say which networks were compared: nothing is chosen together")
+    return not silent
 
 
 def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
@@ -244,11 +256,11 @@ def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
         runs.append(one)
         like = one
     together = None
-    if setup.method.ends != "best":
+    if _may_choose_together(setup, found, console):
         console.note(f"together of seeds {', '.join(str(r.config.seed) for r in runs)}")
         together = choose_together(setup, runs, found, journal, console)
         console.result(together)
-    result = SeedsResult(tuple(found), journal.folder, together)
+    result = SeedsResult(tuple(map(without_supernet, found)), journal.folder, together)
     if journal.folder:
         on_first(partial(write_text, journal.folder / "seeds.json", dump_json(result.to_dict())))
     console.result(result)
