@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 from benchmarks.macro.searches import CASES
 from benchmarks.study import controls
 from benchmarks.study.verdict import (
+    BY_ACCURACY,
     DEFAULT,
     Judge,
     Row,
@@ -157,7 +158,7 @@ def anytime(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
     seeds = [s for s in sorted({r["seed"] for r in own}) if {r["share"] for r in own if r["seed"] == s} == set(judges)]
     if not seeds:
         return {}
-    first = warm_up(CASES[own[0]["case"]].options, own[0]["epochs"])
+    first = warm_up(CASES[own[0]["case"].partition(BY_ACCURACY)[0]].options, own[0]["epochs"])
     each = [
         np.mean([[judges[r["share"]].regret(c) for _, c in r["path"][first:]] for r in own if r["seed"] == s], axis=0).tolist()
         for s in seeds
