@@ -66,16 +66,14 @@ def info(result: SearchResult) -> ReportInfo:
         ),
         (f"{arch.params:,}", "parameters"), (f"{arch.macs:,}", "multiply-accumulates"),
     )  # fmt: skip
-    learned = (
-        ()
-        if not result.learned
-        else (
+    learned: tuple[tuple[str, str], ...] = ()
+    if result.learned:
+        learned = (
             ("log-probability given up against the likeliest one", f"{by['log_probability_given_up']:.3g}"),
             ("latency expected under the probabilities", f"{figures['expected_ms']:.4g} ms"),
             ("latency of the likeliest network", f"{by['argmax_ms']:.4g} ms"),
             ("chosen network less expectation", f"{by['gap_ms']:+.4g} ms"),
         )
-    )
     facts = (
         ("network chosen", f"by {result.chosen_by}, of {by['networks']} networks"),
         *learned,
