@@ -233,6 +233,18 @@ def test_ctrl_c_in_one_process_stops_both_and_the_run_resumes(folder, whole, tmp
         assert (cut / name).read_bytes() == (whole[0] / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_seeds_of_two_processes_choose_together(folder, tmp_path):  # noqa: F811
+    out = tmp_path / "seeds"
+    words = [w for w in options(folder, out) if not w.startswith("--warm-up")]
+    first, second = together(*words, "--seeds=2", "--method=single-path", "--evaluations=4")
+    assert (first[0], second[0]) == (0, 0) and second[1:] == ("", ""), (first, second)
+    chosen = json.loads((out / "seeds.json").read_text())["targets"][0]["together"]
+    body = json.loads((out / "together" / "architecture.json").read_text())
+    assert "by 2 supernets together" in first[1] and len(chosen["losses"]) == 2
+    assert body["provenance"]["genotype"] == chosen["genotype"] and body["provenance"]["derivation"]["seeds"] == [0, 1]
+
+
 @pytest.mark.parametrize(("env", "words"), [({}, "coordinator_address"), ({"JAX_NUM_PROCESSES": "two"}, "two")])
 def test_without_a_cluster_it_is_one_line_that_says_what_to_do(in_tmp, env, words):
     """In a process of its own, because the state of jax.distributed is global."""
