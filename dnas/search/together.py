@@ -40,11 +40,16 @@ class Seed(NamedTuple):
 
 def choose_together(
     setup: Setup, runs: Sequence[Setup], found: Sequence[SearchResult | FamilyResult], journal: Journal, console: Console
-) -> SearchResult | FamilyResult:
-    """For each target the network of the smallest mean loss with the supernets of all seeds, trained as each seed's own was.
+) -> SearchResult | FamilyResult | None:
+    """For each target the network of the smallest mean loss with the supernets of all seeds, trained as each seed's own was;
+    None where the seeds have not a supernet each.
 
-    ``setup``: with the first seed, and ``seeds``; ``runs``, ``found``: the searches and their results. Errors: RunError.
+    ``setup``: with the first seed, and ``seeds``; ``runs``, ``found``: the searches and their results. Errors: RunError,
+    NotFiniteError.
     """
+    if not _may(setup, found, console):
+        return None
+    console.note(f"together of seeds {', '.join(str(run.config.seed) for run in runs)}")
     states = [_state(run, one) for run, one in zip(runs, found, strict=True)]
 
     def member(index: int, trunk: Journal, name: str) -> SearchResult:
@@ -52,12 +57,26 @@ def choose_together(
         seeds = [Seed(run.members[index], one.results[index], state) for run, one, state in every]
         return _member(setup.members[index], seeds, trunk, name, watcher, console)
 
+    answer: SearchResult | FamilyResult
     with console.progress() as watcher:
         if len(setup.members) == 1:
-            return member(0, journal, FOLDER)
-        trunk = branch(journal, setup, FOLDER, [], PART)
-        targets = enumerate(m.config.target_ms for m in setup.members)
-        return family([member(i, trunk, f"{ms:g}ms") for i, ms in targets], trunk, console)
+            answer = member(0, journal, FOLDER)
+        else:
+            trunk = branch(journal, setup, FOLDER, [], PART)
+            targets = enumerate(m.config.target_ms for m in setup.members)
+            answer = family([member(i, trunk, f"{ms:g}ms") for i, ms in targets], trunk, console)
+    console.result(answer)
+    return answer
+
+
+def _may(setup: Setup, found: Sequence[SearchResult | FamilyResult], console: Console) -> bool:
+    """Whether the seeds have a supernet each, and say what they compared."""
+    if setup.method.ends == "best" or setup.frozen is not None:
+        return False
+    silent = [str(r.folder) for run in found for r in run.results if not r.compared]
+    if silent:  # a run of an earlier version
+        console.note(f"{', '.join(silent)} does not say which networks were compared: nothing is chosen together")
+    return not silent
 
 
 def _state(run: Setup, found: SearchResult | FamilyResult) -> State:

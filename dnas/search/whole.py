@@ -221,16 +221,6 @@ def _announce_and_finish(setup: Setup, journal: Journal, console: Console) -> Re
         raise Interrupted(loop.how_to_resume(journal, "at once", "what the newest checkpoint has is saved")) from None
 
 
-def _may_choose_together(setup: Setup, found: Sequence[SearchResult | FamilyResult], console: Console) -> bool:
-    """Whether the seeds have a supernet each, and say what they compared."""
-    if setup.method.ends == "best" or setup.frozen is not None:
-        return False
-    silent = [str(r.folder) for run in found for r in run.results if not r.compared]
-    if silent:  # a run of an earlier version
-        console.note(f"{', '.join(silent)} does not say which networks were compared: nothing is chosen together")
-    return not silent
-
-
 def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
     """One run for each seed, in folders of their own, what their supernets choose together, and their summary."""
     found: list[SearchResult | FamilyResult] = []
@@ -255,11 +245,7 @@ def _seeds(setup: Setup, journal: Journal, console: Console) -> SeedsResult:
         found.append(finish(one, branch, console))
         runs.append(one)
         like = one
-    together = None
-    if _may_choose_together(setup, found, console):
-        console.note(f"together of seeds {', '.join(str(r.config.seed) for r in runs)}")
-        together = choose_together(setup, runs, found, journal, console)
-        console.result(together)
+    together = choose_together(setup, runs, found, journal, console)
     result = SeedsResult(tuple(map(without_supernet, found)), journal.folder, together)
     if journal.folder:
         on_first(partial(write_text, journal.folder / "seeds.json", dump_json(result.to_dict())))
