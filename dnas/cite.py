@@ -26,7 +26,10 @@ from dnas.runs import read_config
 
 SOFTWARE = ("software:jax", "software:flax")  # what every result was computed with
 OWN = frozenset(  # this project's own: nothing to cite
-    {"objective:hinge", "lut:epyc_zen4_fbnet", "lut:epyc_zen4_fbnet_cifar", "lut:epyc_zen4_oracle"}
+    {
+        "objective:hinge",
+        *(f"lut:{t}" for t in ("epyc_zen4_fbnet", "epyc_zen4_fbnet_cifar", "epyc_zen4_oracle", "xeon_nas_bench_macro")),
+    }
 )
 KINDS = ("method", "objective", "space", "lut", "data", "oracle")
 

@@ -27,6 +27,12 @@ RESULTS = Path(__file__).parents[1] / "results"
 DOCS = Path(__file__).parents[2] / "docs"
 SHARES = (0.25, 0.5, 0.75)  # of the way from the fastest to the slowest network
 SEARCHES = RESULTS / "study_searches.jsonl"
+LEVELS = tuple(85 + 0.5 * i for i in range(17))  # accuracies, percent, that devices are compared at
+MACRO_TABLES = (
+    "samsung_s8",
+    "xeon_nas_bench_macro",
+    RESULTS / "xeon_nas_bench_macro_again.json",
+)  # the last: of minutes before
 TRIES = (8, 32, 128)  # trainings of the random searches
 
 
@@ -83,25 +89,37 @@ def ideal(config: StudyConfig) -> dict[str, Any]:
 
 
 def hardware(config: StudyConfig) -> dict[str, Any]:
-    """Kendall's tau-b between devices over random networks of fbnet_cifar, and inside bands of equal MACs."""
+    """Kendall's tau-b between devices over random networks of fbnet_cifar, and inside bands of equal MACs; and the fastest
+    networks of NAS-Bench-Macro by several devices."""
     from scipy.stats import kendalltau
 
+    from benchmarks.study.devices import chosen, penalties, regression
     from dnas.latency import LatencyTable
     from dnas.latency.terms import price
+    from dnas.oracle import load
     from dnas.plot.ranking import info
     from dnas.space import load_space
 
     space, rng = load_space("fbnet_cifar"), np.random.default_rng(0)
     names = ("pixel3_fbnet_cifar", "raspi4_fbnet_cifar")
     genotypes = [space.sample(rng) for _ in range(1000)]
-    terms = [price(space.at(num_classes=100), LatencyTable.load(n), None) for n in names]
+    devices = [LatencyTable.load(n) for n in names]
+    terms = [price(space.at(num_classes=100), t, None) for t in devices]
     ms = np.array([[t.at(space.assignment(g)) for g in genotypes] for t in terms])
     macs = np.array([space.fix(g).macs for g in genotypes], float)
     inside = info(ms[0].tolist(), ms[1], macs.tolist(), width=1.1, cost="MACs")
+    tables = [
+        *(LatencyTable.load(n) for n in MACRO_TABLES), *(regression(t, space.at(num_classes=100)) for t in devices)
+    ]  # fmt: skip
+    choices = chosen(load("nas-bench-macro"), tables, LEVELS)
     return {
         "tables": names, "networks": len(genotypes), "tau_between_devices": float(kendalltau(*ms).statistic),
         "tau_in_bands_of_10_percent_macs": inside.tau, "bands": len(inside.bands),
         "tau_macs": {n: float(kendalltau(macs, v).statistic) for n, v in zip(names, ms, strict=True)},
+        "nas_bench_macro": {
+            "tables": {t.name: {"status": t.status, "error": t.error} for t in tables}, "penalties": penalties(choices),
+            "choices": choices,
+        },
     }  # fmt: skip
 
 
@@ -136,7 +154,7 @@ def verdict(config: StudyConfig) -> dict[str, Any]:
     """What the searches found, by the accuracies of the oracle's networks."""
     from benchmarks.oracle.results import RUNS, Results
     from benchmarks.rows import Rows
-    from benchmarks.study.devices import chosen
+    from benchmarks.study.devices import accuracies_within, chosen
     from benchmarks.study.verdict import Cost, judged, judges_of, oracle_of
     from dnas.errors import RunError
     from dnas.latency import LatencyTable
@@ -154,7 +172,8 @@ def verdict(config: StudyConfig) -> dict[str, Any]:
     each = Cost(float(np.mean([r.cpu_s for r in runs])), recipe["images"] * recipe["epochs"], compiled)
     body = judged(found.rows, judges_of(found.rows, space, results, table), each)
     whole = oracle_of(space, results, table, np.inf)
-    devices = chosen(whole, [table, LatencyTable.load("samsung_s8")], SHARES)
+    levels = accuracies_within(whole, table, SHARES)
+    devices = chosen(whole, [table, LatencyTable.load("samsung_s8")], levels)
     return {"made_with": found.about, "training": each._asdict(), "devices": devices, **body}
 
 
