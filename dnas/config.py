@@ -112,6 +112,9 @@ class SearchConfig:
     theta_passes: int = 1
     """Passes over the architecture split in each epoch after the warm-up. The targets of a family share its steps: as many
     passes as targets give each of them the steps of a search of its own. No unit."""
+    theta_images: Literal["own", "weights"] | None = None
+    """Images that the logits learn from, a fifth of the training images: own, which the weights never see; weights, which the
+    weights learn from, too. No unit. Default: the recipe's (own)."""
     temperature_start: float | None = None
     """Temperature of the gates in the first epoch. No unit. Default: the recipe's (5); softmax 1, gdas 10."""
     temperature_end: float | None = None
@@ -225,7 +228,7 @@ _WHOLE = (
 _WORDS: dict[str, tuple[str, ...]] = {
     "objective": ("lagrange", "absolute", "add-linear", "hinge", "mul-log", "mnasnet-soft", "mnasnet-hard"),
     "evolution": ("regularised", "nsga2"), "optimiser": ("sgd", "nesterov", "rmsprop"),
-    "gates": ("batch", "sample"), "recipe": ("short", "paper"),
+    "gates": ("batch", "sample"), "theta_images": ("own", "weights"), "recipe": ("short", "paper"),
     "missing": ("error", "cost-model"),
     "augment": get_args(Augment), "derive": ("budget", "argmax", "sample"), "compute": ("float32", "bfloat16"),
 }  # fmt: skip

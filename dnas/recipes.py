@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 # theta_lr is theta_travel / architecture steps where a recipe states no theta_lr: logits can then move by about that much
 RECIPES: dict[str, dict[str, Any]] = {
     "short": {
-        "objective": "lagrange", "epochs": 25, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3,
+        "objective": "lagrange", "epochs": 25, "batch_size": 64, "train_epochs": 30, "warm_up": 0.3, "theta_images": "own",
         "temperature_start": 5.0, "temperature_end": 0.1, "optimiser": "sgd", "label_smoothing": 0.0, "lr": 0.1,
         "weight_decay": 1e-4, "theta_travel": 25.0,
         "theta_lr_end": 0.1, "theta_beta1": 0.9, "theta_weight_decay": 0.0, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
     },
     "paper": {
-        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 30, "warm_up": 10 / 90,
+        "objective": "mul-log", "epochs": 90, "batch_size": 192, "train_epochs": 30, "warm_up": 10 / 90, "theta_images": "own",
         "temperature_start": 5.0, "temperature_decay": 0.956, "optimiser": "sgd", "label_smoothing": 0.0, "lr": 0.1,
         "weight_decay": 1e-4, "theta_lr": 0.01,
         "theta_lr_end": 1.0, "theta_beta1": 0.9, "theta_weight_decay": 5e-4, "strength": 4.0, "alpha": 0.2, "beta": 0.6,
@@ -45,7 +45,7 @@ _HARD = (*_SOFT, "gates")  # and those that sample some
 _LOGITS = (
     *TEMPERATURE, "zero_gradient", "objective", "strength", "alpha", "beta", "reference_ms", "warm_up", "theta_lr",
     "theta_lr_end", "theta_beta1", "theta_every", "theta_weight_decay", "theta_travel", "derive", "derive_samples",
-    "derive_from", "gates", "entropy_weight", "skip_dropout",
+    "derive_from", "gates", "entropy_weight", "skip_dropout", "theta_images",
 )  # fmt: skip
 _DARTS = {
     "objective": "lagrange", "epochs": 50, "batch_size": 64, "warm_up": 0.0, "lr": 0.025, "weight_decay": 3e-4,

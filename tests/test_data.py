@@ -51,6 +51,10 @@ def test_splits_partition_the_training_images_and_keep_the_classes(n, classes, s
         assert np.all(np.abs(np.bincount(part.labels, minlength=classes) - expected) < 2)
         assert np.array_equal(part.labels, labels[part.indices])
     assert parts.train is data.train and parts.test is data.test
+    shared = split(data, seed, architecture, selection, shared=True)
+    assert np.array_equal(shared.architecture.indices, parts.architecture.indices)
+    assert np.array_equal(shared.selection.indices, parts.selection.indices)
+    assert sorted(shared.weights.indices) == sorted([*parts.weights.indices, *parts.architecture.indices])
 
 
 def test_split_depends_on_seed_and_fractions_only():

@@ -31,6 +31,7 @@ from dnas.search import (
 from dnas.search.family import begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.schedule import Schedule
+from dnas.search.supernets import as_before
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SPACE = tiny.template_space()
@@ -189,6 +190,7 @@ def test_weights_stay_as_they_are_and_no_gradient_of_them_is_computed() -> None:
             RunError,
             "its weights are of another space",
         ),
+        ({"theta_images": "weights"}, ConfigError, "--theta-images is 'weights', and .* was trained with 'own'"),
         ({"data": None}, ConfigError, "was given its data as an object in Python; give it to dnas.search.run as data=..."),
         ({"target_ms": 100.0}, ConfigError, "--target-ms 100 is out of reach"),
         ({"lut": "./none.json"}, LatencyError, "^(?!.*go there first).*none.json"),
@@ -201,6 +203,14 @@ def test_what_does_not_fit_the_weights_is_refused_by_name(
     with pytest.raises(error, match=words):
         run(**{**given, **change})
     assert not list(in_tmp.iterdir())
+
+
+def test_the_images_of_theta_are_those_of_the_supernet_where_a_method_has_theta(in_tmp: Path) -> None:
+    body = {"search": {"lut": "samsung_s8", "epochs": 4, "warm_up": 0.5, "theta_images": "weights"}, "inputs": {}}
+    (in_tmp / "config.json").write_text(json.dumps(body))
+    then = {m: SearchConfig(from_supernet=".", method=m) for m in ("two-path", "single-path")}
+    assert as_before(then["two-path"], {"method"}, set()).theta_images == "weights"
+    assert as_before(then["single-path"], {"method"}, set()).theta_images is None
 
 
 def test_targets_as_the_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:

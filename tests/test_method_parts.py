@@ -126,6 +126,13 @@ def test_identities_are_dropped_at_first_and_never_after_sixty_percent() -> None
     jax.tree.map(np.testing.assert_array_equal, late, logits)
 
 
+def test_theta_learns_from_images_of_its_own_or_of_the_weights() -> None:
+    own, same = (setup_of("gumbel", tiny.plain_space, theta_images=t) for t in (None, "weights"))
+    assert own.config.theta_images == "own" and not set(own.splits.architecture.indices) & set(own.splits.weights.indices)
+    assert set(same.splits.architecture.indices) == set(own.splits.architecture.indices) < set(same.splits.weights.indices)
+    assert same.schedule.theta_steps == own.schedule.theta_steps and same.schedule.weight_steps > own.schedule.weight_steps
+
+
 def test_the_entropy_of_theta_is_weighed() -> None:
     setup = setup_of("gumbel", tiny.plain_space, entropy_weight=0.5)
     value, slope = setup.programs._entropy(gates.zeros(setup.space))

@@ -227,8 +227,8 @@ class Splits:
     test: Split
 
 
-def split(dataset: Dataset, seed: int = 0, architecture: float = 0.2, selection: float = 0.1) -> Splits:
-    """Divide the training images into weights, architecture and selection: disjoint, stratified by class.
+def split(dataset: Dataset, seed: int = 0, architecture: float = 0.2, selection: float = 0.1, shared: bool = False) -> Splits:
+    """Divide the training images into weights, architecture and selection: stratified by class, and disjoint unless ``shared``.
 
     The result depends on the data set, the seed and the fractions, on nothing else; ``selection`` does not change
     which images ``architecture`` gets.
@@ -238,6 +238,7 @@ def split(dataset: Dataset, seed: int = 0, architecture: float = 0.2, selection:
         seed: 0..2**32-1.
         architecture, selection: fractions of the training images, each in [0, 1), less than 1 together. The weights
             get the rest. 0 makes a split empty.
+        shared: weights also get the images of architecture.
 
     Raises:
         DataError: a fraction is out of range, or there are too few images for it, or of one class to train on.
@@ -255,7 +256,7 @@ def split(dataset: Dataset, seed: int = 0, architecture: float = 0.2, selection:
     chosen = stratified(train.labels, architecture, (seed, 0))
     rest = np.delete(every, chosen)
     picked = rest[stratified(train.labels[rest], selection / (1 - architecture), (seed, 1))]
-    weights = np.delete(every, np.r_[chosen, picked])
+    weights = np.delete(every, picked if shared else np.r_[chosen, picked])
     for name, fraction, positions in (
         ("architecture", architecture, chosen),
         ("selection", selection, picked),

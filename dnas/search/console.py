@@ -39,7 +39,9 @@ class Console(Talker):
         self.note(f"space    {setup.space}")
         self.note(f"latency  {fastest:.4g} to {slowest:.4g} ms; {goal}; objective {config.objective or 'none'}")
         self.note(f"table    {setup.lut.name}: {setup.lut.summary()}")
-        self.note(f"data     {setup.dataset.name}: " + ", ".join(f"{n} {k}" for k, n in sizes.items()) + " images")
+        also = {"architecture": " (the weights learn from them, too)"} if config.theta_images == "weights" else {}
+        counts = ", ".join(f"{n} {k}{also.get(k, '')}" for k, n in sizes.items())
+        self.note(f"data     {setup.dataset.name}: {counts} images")
         self.note(
             f"search   {config.method}, {schedule.epochs} epochs ({schedule.warm_up} of warm-up) of {schedule.weight_steps} "
             f"weight and {schedule.theta_steps} architecture steps, batch {config.batch_size}, seed {config.seed}"

@@ -234,7 +234,7 @@ def prepare(
     others = tuple(read(space, lut, text, config.missing) for text in config.also)
     if others and config.objective and not objective(config.objective).several:
         raise ConfigError(f"--objective {config.objective} takes one latency table; for several costs use --objective lagrange")
-    splits = split(dataset, config.seed)
+    splits = split(dataset, config.seed, shared=config.theta_images == "weights")
     sizes = {k: feed(config, space, dataset, getattr(splits, k)) for k in ("weights", "architecture", "train")}
     whole = {k: f.batch_size for k, f in sizes.items()}
     mesh = data_mesh(math.gcd(*whole.values()), config.devices, " and ".join(f"{n} ({k} split)" for k, n in whole.items()))

@@ -18,7 +18,7 @@ from dnas.search.finish import SUPERNET
 from dnas.space import Space
 
 # what the weights depend on, and what belongs to one run alone
-FIXED = ("space", "data", "data_dir", "batch_size", "lr", "weight_decay", "augment", "compute")
+FIXED = ("space", "data", "data_dir", "batch_size", "lr", "weight_decay", "augment", "compute", "theta_images")
 OWN = (
     "target_ms",
     "family_ms",
@@ -61,6 +61,8 @@ def as_before(config: SearchConfig, given: set[str], objects: set[str]) -> Searc
         old = {k: v for k, v in old.items() if k in (*FIXED, "lut", "missing", "train_epochs", "epochs", "seed", "remat")}
     final = {**old, **new, "from_supernet": config.from_supernet}
     learns = "warm_up" not in TRAITS.get(final.get("method", config.method), Traits()).lacks
+    if not learns:
+        final["theta_images"] = new.get("theta_images")  # an option that such a method does not take
     return SearchConfig(**{**final, "warm_up": 0.0 if learns else None})
 
 
