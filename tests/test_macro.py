@@ -148,7 +148,17 @@ def test_supernets_choose_together(oracle: Oracle, judges: dict[float, Judge], t
     assert [(f["supernets"], f["sets"]) for f in found] == [(1, 4), (2, 6), (3, 4), (4, 1)]
     alone = [judges[s].regret(min(own, key=lambda c: loss[seed, c])) for (s, seed), own in lists.items()]
     assert found[0]["mean"] == pytest.approx(np.mean(alone)) and found[-1]["mean"] < found[0]["mean"]
-    assert together.choices(rows[:-1], searched, judges) == []  # the last network is still to be measured
+    less = together.choices(rows[:-1], searched, judges)  # the last supernet has still a network to measure
+    assert [(f["supernets"], f["sets"]) for f in less] == [(1, 3), (2, 3), (3, 1)]
+    pairs = together.of_teams(rows, searched, judges, 2)[0]
+    assert pairs["teams"] == [[0, 1], [2, 3]] and together.of_teams(rows[:-1], searched, judges, 3)[0]["teams"] == [[0, 1, 2]]
+    every_pair = together.choices([r for r in rows if r["seed"] < 2], searched[:2] + searched[4:6], judges)
+    assert pairs["each"][0] == pytest.approx(every_pair[-1]["mean"])
+    assert pairs["alone"] == pytest.approx(np.mean(alone)) and pairs["low"] <= pairs["mean"] <= pairs["high"]
+    assert together.of_teams(rows, searched, judges, 5) == []
+    team = together.put_up(searched, oracle, 2, 4, "gumbel", 3)
+    assert team == together.put_up(searched, oracle, 2, 4, "gumbel", 2) and 32 <= len(team) <= 2 * 32
+    assert together.put_up(searched, oracle, 2, 3, "gumbel", 2) == [] == together.put_up(searched, oracle, 2, 4, "gdas", 2)
     searches.folder_of(tmp_path, "gumbel", 1).mkdir()
     assert set(together.compared(searched, tmp_path, 4, "gumbel")) == {c for s in judges for c in lists[s, 1]}
     assert together.compared(searched, tmp_path, 1, "gumbel") == []
@@ -161,9 +171,9 @@ def test_figures_leave_out_what_others_compare_by_loss() -> None:
 
 def test_a_supernet_that_is_not_there_is_named_and_left_out(tmp_path, capsys) -> None:
     rows = Rows(tmp_path / "rows.jsonl", ranking.KEY)
-    ranking.measure_all(["gumbel"], 2, lambda case: ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
+    ranking.measure_all(["gumbel"], 2, lambda case, seed: ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,))
     ranking.measure_all(
-        ["gumbel, depth alone"], 1, lambda case: ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,)
+        ["gumbel, depth alone"], 1, lambda case, seed: ["0" * 8], rows, None, None, tmp_path, searches.Recipe(), (0.5,)
     )
     said = capsys.readouterr().out
     assert "gumbel 1 has no folder" in said and "depth alone has not all" in said and not rows.done

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 SEARCHES, RANKING = RESULTS / "macro_searches.jsonl", RESULTS / "macro_ranking.jsonl"
 TOGETHER = RESULTS / "macro_together.jsonl"
 VERDICT = RESULTS / "macro_verdict.json"
+TEAMS = (2, 3)  # supernets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,9 @@ class MacroConfig:
     """Of search: where targets lie between the fastest (0) and the slowest (1) network. No unit."""
     lut: str = "samsung_s8"
     """The latency table of the targets."""
+    team: int | None = None
+    """Of together: measure what disjoint teams of so many seeds put up, a number from 2, in place of all that any seed
+    compared. No unit. Default: none."""
     runs: str = "runs/macro"
     """Folder for the weights of the supernets. No unit."""
 
@@ -71,6 +74,8 @@ def checked(config: MacroConfig) -> None:
     from benchmarks.macro.searches import CASES
     from dnas.errors import ConfigError, nearest
 
+    if config.team is not None and config.team < 2:
+        raise ConfigError(f"--team is {config.team}; expected a number from 2")
     if wrong := [c for c in config.cases if c not in CASES]:
         raise ConfigError(f"--cases {wrong[0]!r}{nearest(wrong[0], CASES)}")
 
@@ -98,22 +103,30 @@ def rank(config: MacroConfig) -> None:
     table, oracle = LatencyTable.load(config.lut), load("nas-bench-macro")
     codes = networks(oracle, oracle.costs(table), 0.9 * targets_ms(config.shares, table)[0])
     rows = Rows(RANKING, KEY, about)
-    measure_all(config.cases, config.seeds, lambda _: codes, rows, table, data, Path(config.runs), Recipe(), config.shares)
+    measure_all(config.cases, config.seeds, lambda *_: codes, rows, table, data, Path(config.runs), Recipe(), config.shares)
 
 
 def together(config: MacroConfig) -> None:
-    """Measure all networks that the seeds of a case compared, those with a supernet in ``--runs``, with each of these."""
+    """Measure all networks that the seeds of a case compared, those with a supernet in ``--runs``, with each of these; or what
+    teams put up, with those of each team."""
     from benchmarks.macro.ranking import KEY, measure_all
     from benchmarks.macro.searches import KEY as SEARCHED
     from benchmarks.macro.searches import Recipe
-    from benchmarks.macro.together import compared
+    from benchmarks.macro.together import compared, put_up
     from benchmarks.rows import Rows
     from dnas.latency import LatencyTable
+    from dnas.oracle import load
 
     data, about = images(config)
     rows, searched, table = Rows(TOGETHER, KEY, about), Rows(SEARCHES, SEARCHED).rows, LatencyTable.load(config.lut)
-    codes = partial(compared, searched, Path(config.runs), config.seeds)
-    measure_all(config.cases, config.seeds, codes, rows, table, data, Path(config.runs), Recipe(), config.shares)
+    runs, oracle = Path(config.runs), load("nas-bench-macro")
+
+    def codes(case: str, seed: int) -> list[str]:
+        if config.team is None:
+            return compared(searched, runs, config.seeds, case)
+        return put_up(searched, oracle, config.team, config.seeds, case, seed)
+
+    measure_all(config.cases, config.seeds, codes, rows, table, data, runs, Recipe(), config.shares)
 
 
 def verdict(config: MacroConfig) -> None:
@@ -121,7 +134,7 @@ def verdict(config: MacroConfig) -> None:
     from benchmarks.machine import machine
     from benchmarks.macro import figures, ranking
     from benchmarks.macro.searches import KEY
-    from benchmarks.macro.together import choices
+    from benchmarks.macro.together import choices, of_teams
     from benchmarks.macro.verdict import judged, table
     from benchmarks.rows import Rows
     from benchmarks.study.verdict import DEFAULT, Judge
@@ -145,7 +158,9 @@ def verdict(config: MacroConfig) -> None:
         body["ranking_together"] = ranking.together(measured, DEFAULT, oracle, lut)
         figures.ranking(found).savefig(DOCS / "study_macro_ranking.png", dpi=110)
     if TOGETHER.exists():
-        body["together"] = choices(Rows(TOGETHER, ranking.KEY).rows, rows.rows, judges)
+        measured = Rows(TOGETHER, ranking.KEY).rows
+        body["together"] = choices(measured, rows.rows, judges)
+        body["teams"] = [one for size in TEAMS for one in of_teams(measured, rows.rows, judges, size)]
     spent = round(time.process_time() - begun, 1)
     about = {"command": "python -m benchmarks.macro verdict", "machine": machine(), "cpu_s": spent, "made_with": rows.about}
     write_text(VERDICT, dump_json(about | body))

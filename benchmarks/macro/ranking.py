@@ -33,11 +33,11 @@ def networks(oracle: Oracle, costs: np.ndarray, low: float) -> list[str]:
 
 
 def measure_all(
-    cases: Sequence[str], seeds: int, codes_of: Callable[[str], Sequence[str]], rows: Rows, table: LatencyTable, data: Dataset,
-    runs: Path, recipe: Recipe, shares: Sequence[float],
+    cases: Sequence[str], seeds: int, codes_of: Callable[[str, int], Sequence[str]], rows: Rows, table: LatencyTable,
+    data: Dataset, runs: Path, recipe: Recipe, shares: Sequence[float],
 ) -> None:  # fmt: skip
-    """A row for each of a case's codes that ``rows`` lacks, for every supernet in ``runs``; others are named and left out, as
-    are cases that have not all networks."""
+    """A row for each of the codes of a case and seed that ``rows`` lacks, for every supernet in ``runs``; others are named and
+    left out, as are cases that have not all networks."""
     from dnas.search import init
     from dnas.search.phase import measure
     from dnas.search.supernets import read
@@ -47,7 +47,7 @@ def measure_all(
             print(name, "has not all of these networks", flush=True)
             continue
         for seed in range(seeds):
-            missing = [c for c in codes_of(name) if (name, seed, c) not in rows.done]
+            missing = [c for c in codes_of(name, seed) if (name, seed, c) not in rows.done]
             if not missing:
                 continue
             if not folder_of(runs, name, seed).is_dir():
