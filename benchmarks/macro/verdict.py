@@ -167,18 +167,29 @@ def anytime(rows: Sequence[Row], judges: dict[float, Judge]) -> dict[str, Any]:
 
 
 def table(body: dict[str, Any]) -> str:
-    """The regrets as a Markdown table: of searches each seed's, in brackets; the last column is the mean over targets."""
+    """The regrets as a Markdown table: means over seeds by target, and over all targets with their interval; the default less
+    each, where they share two seeds or more."""
     heads = [f"{t['target_ms']:.2f} ms, best {t['best']:.2f} %" for t in body["targets"]]
-    lines = ["| regret in points | " + " | ".join(heads) + " | mean |", "| --- " * (len(heads) + 2) + "|"]
+    columns = ["regret in points", "n", *heads, "mean (95 % interval)", "default less this, p (Holm)"]
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     shares = [str(t["share"]) for t in body["targets"]]
     for case, found in body["regret"].items():
-        cells = []
-        for share in shares:
-            each = [f"{r['regret']:.2f}" for r in body["searches"] if r["case"] == case and str(r["share"]) == share]
-            cells.append(f"{found['by_target'][share]['mean']:.2f} ({', '.join(each)})" if each else "")
-        lines.append(
-            f"| **{case}** | " + " | ".join(cells) + (f" | {found['all']['mean']:.2f} |" if "all" in found else " | |")
-        )
+        every = found.get("all", {})
+        means = [f"{found['by_target'][s]['mean']:.2f}" if s in found["by_target"] else "" for s in shares]
+        whole = f"{every['mean']:.2f}{_interval(every)}" if every else ""
+        lines.append(f"| **{case}** | {every.get('n', '')} | {' | '.join(means)} | {whole} | {_against(body, case)} |")
     for name, found in body["baselines"].items():
-        lines.append(f"| {name} | " + " | ".join(f"{found['by_target'][s]:.2f}" for s in shares) + f" | {found['all']:.2f} |")
+        means = [f"{found['by_target'][s]:.2f}" for s in shares]
+        lines.append(f"| {name} | {found['n']} | {' | '.join(means)} | {found['all']:.2f} | {_against(body, name)} |")
     return "\n".join(lines)
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return "" if found["low"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def _against(body: dict[str, Any], name: str) -> str:
+    found = body["default_against"].get(name)
+    if not found:
+        return ""
+    return f"{found['mean']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f}), {found['p']:.2g} ({found['p_holm']:.2g})"
