@@ -40,6 +40,7 @@ def test_seeds_are_grouped_and_options_told_apart(tmp_path: Path, capsys: pytest
     folders = [make(tmp_path / n, s, t, lr) for n, s, t, lr in (("a", 0, 0.8, 0.1), ("b", 1, 0.9, 0.1), ("c", 2, 0.7, 0.2))]
     runs = [Run.load(f) for f in folders]
     assert [[r.name for r in g] for g in groups(runs)] == [["a", "b"], ["c"]]
+    assert {r.options["theta_images"] for r in runs} == {"own"}  # the recipe's, where a run of an earlier version does not say
     found = to_dict(runs)
     assert found["differences"] == {"lr": [0.1, 0.1, 0.2]} and found["warnings"] == []
     assert found["groups"][0]["accuracy"] == pytest.approx({"mean": 0.85, "sd": 0.0707107}) and found["groups"][1]["n"] == 1

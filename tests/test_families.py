@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -27,11 +29,12 @@ from dnas.search import (
     resume,
     run,
     step,
+    whole,
 )
 from dnas.search.family import begin, rows_of
 from dnas.search.phase import SearchPhase
 from dnas.search.schedule import Schedule
-from dnas.search.supernets import as_before
+from dnas.search.supernets import as_before, split_seed
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SPACE = tiny.template_space()
@@ -150,12 +153,17 @@ def test_a_family_interrupted_anywhere_resumes_to_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_new_target_on_the_weights_of_a_run_moves_theta_alone(found: FamilyResult, tmp_path: Path) -> None:
+def test_a_new_target_on_the_weights_of_a_run_moves_theta_alone(
+    found: FamilyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything but the target is as in that run; the architecture has its epochs after the warm-up, the weights none."""
     assert found.folder
     target = float(f"{LOW + 0.6 * (HIGH - LOW):.3g}")
     given = {"space": SPACE, "lut": LUT, "data": images()}
-    more = run(**given, from_supernet=found.folder, target_ms=target, out=tmp_path / "more", progress=False)
+    spy = Mock(wraps=prepare)
+    monkeypatch.setattr(whole, "prepare", spy)
+    more = run(**given, from_supernet=found.folder, target_ms=target, seed=7, out=tmp_path / "more", progress=False)
+    assert spy.call_args.args[-1] == 0 and spy.call_args.args[0].seed == 7  # images are divided as they were for the weights
     assert more.latency.total_ms <= target and more.history[0]["train_loss"] is None
     config = json.loads((tmp_path / "more" / "config.json").read_text())
     assert (config["search"]["epochs"], config["search"]["batch_size"], config["search"]["warm_up"]) == (2, 8, 0.0)
@@ -211,6 +219,23 @@ def test_the_images_of_theta_are_those_of_the_supernet_where_a_method_has_theta(
     then = {m: SearchConfig(from_supernet=".", method=m) for m in ("two-path", "single-path")}
     assert as_before(then["two-path"], {"method"}, set()).theta_images == "weights"
     assert as_before(then["single-path"], {"method"}, set()).theta_images is None
+    del body["search"]["theta_images"]  # as a version, or a method, without the option leaves it
+    (in_tmp / "config.json").write_text(json.dumps(body))
+    asked = SearchConfig(from_supernet=".", theta_images="own")
+    assert as_before(asked, {"theta_images"}, set()).theta_images == "own"
+    with pytest.raises(ConfigError, match="was trained with 'own'"):
+        as_before(dataclasses.replace(asked, theta_images="weights"), {"theta_images"}, set())
+
+
+def test_images_that_trained_the_weights_measure_no_later_seed(in_tmp: Path) -> None:
+    (in_tmp / "config.json").write_text(json.dumps({"search": {"lut": "samsung_s8", "seed": 3}, "inputs": {}}))
+    assert split_seed(".") == 3
+    config = SearchConfig(lut="t", space="t", data="b", target_ms=TARGETS[0], epochs=2, batch_size=8, devices=1, seed=5)
+    weights = jax.device_get(dnas.init(SPACE, jax.random.key(1))[1:])
+    trained = prepare(dataclasses.replace(config, seed=3), SPACE, LUT, images())
+    later = prepare(config, SPACE, LUT, images(), weights, split_seed("."))
+    for part in ("weights", "architecture", "selection"):
+        assert np.array_equal(getattr(later.splits, part).indices, getattr(trained.splits, part).indices)
 
 
 def test_targets_as_the_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:

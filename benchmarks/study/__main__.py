@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 DOCS = Path(__file__).parents[2] / "docs"
 SHARES = (0.25, 0.5, 0.75)  # of the way from the fastest to the slowest network
 SEARCHES = RESULTS / "study_searches.jsonl"
-LEVELS = tuple(85 + 0.5 * i for i in range(17))  # accuracies, percent, that devices are compared at
+LEVELS = tuple(85 + i / 20 for i in range(161))  # accuracies, percent, that devices are compared at
 MACRO_TABLES = (
     "samsung_s8",
     "xeon_nas_bench_macro",
@@ -93,7 +93,7 @@ def hardware(config: StudyConfig) -> dict[str, Any]:
     networks of NAS-Bench-Macro by several devices."""
     from scipy.stats import kendalltau
 
-    from benchmarks.study.devices import chosen, penalties, regression
+    from benchmarks.study import devices as d
     from dnas.latency import LatencyTable
     from dnas.latency.terms import price
     from dnas.oracle import load
@@ -103,22 +103,24 @@ def hardware(config: StudyConfig) -> dict[str, Any]:
     space, rng = load_space("fbnet_cifar"), np.random.default_rng(0)
     names = ("pixel3_fbnet_cifar", "raspi4_fbnet_cifar")
     genotypes = [space.sample(rng) for _ in range(1000)]
-    devices = [LatencyTable.load(n) for n in names]
-    terms = [price(space.at(num_classes=100), t, None) for t in devices]
+    phones, oracle = [LatencyTable.load(n) for n in names], load("nas-bench-macro")
+    terms = [price(space.at(num_classes=100), t, None) for t in phones]
     ms = np.array([[t.at(space.assignment(g)) for g in genotypes] for t in terms])
     macs = np.array([space.fix(g).macs for g in genotypes], float)
     inside = info(ms[0].tolist(), ms[1], macs.tolist(), width=1.1, cost="MACs")
     tables = [
-        *(LatencyTable.load(n) for n in MACRO_TABLES), *(regression(t, space.at(num_classes=100)) for t in devices)
+        *(LatencyTable.load(n) for n in MACRO_TABLES), *(d.regression(t, space.at(num_classes=100)) for t in phones)
     ]  # fmt: skip
-    choices = chosen(load("nas-bench-macro"), tables, LEVELS)
+    choices, errors = d.chosen(oracle, tables, LEVELS), {t.name: d.error_of(t) for t in tables}
+    longer = d.penalties(choices, errors, oracle.canonical)
+    print(d.table(longer))
     return {
         "tables": names, "networks": len(genotypes), "tau_between_devices": float(kendalltau(*ms).statistic),
         "tau_in_bands_of_10_percent_macs": inside.tau, "bands": len(inside.bands),
         "tau_macs": {n: float(kendalltau(macs, v).statistic) for n, v in zip(names, ms, strict=True)},
         "nas_bench_macro": {
-            "tables": {t.name: {"status": t.status, "error": t.error} for t in tables}, "penalties": penalties(choices),
-            "choices": choices,
+            "tables": {t.name: {"status": t.status, "error": errors[t.name], "checked": t.error["summary"]} for t in tables},
+            "accuracies": len(LEVELS), "penalties": longer, "choices": d.changes(choices),
         },
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,17 +47,49 @@ def chosen(oracle: Oracle, tables: Sequence[LatencyTable], accuracies: Sequence[
     return found
 
 
-def penalties(choices: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of ``chosen``: how much longer, on device ``on``, the network takes that was chosen for another one: mean and largest."""
+def penalties(choices: Sequence[dict[str, Any]], errors: Mapping[str, float], canonical: Callable[[str], str]) -> list[Any]:
+    """Of ``chosen``: how much longer, on device ``on``, the network takes that was chosen for another one. Shares are of the
+    accuracies; ``beyond``: where that is more than the mean error (a share) of the table of ``on``."""
     found = []
     for chosen_for, on in itertools.permutations(choices[0]["fastest_by"], 2):
         pairs = [(c["fastest_by"][chosen_for], c["fastest_by"][on]) for c in choices]
-        longer = [other["ms"][on] / own["ms"][on] - 1 for other, own in pairs]
+        longer = np.array([other["ms"][on] / own["ms"][on] - 1 for other, own in pairs])
+        same = [canonical(other["code"]) == canonical(own["code"]) for other, own in pairs]
         found.append({
-            "chosen_for": chosen_for, "on": on, "same_network": sum(x == 0 for x in longer), "of": len(longer),
-            "mean": float(np.mean(longer)), "largest": float(np.max(longer)),
+            "chosen_for": chosen_for, "on": on, "same_network": float(np.mean(same)), "longer": float(longer.mean()),
+            "largest": float(longer.max()), "beyond": float((longer > errors[on]).mean()),
         })  # fmt: skip
     return found
+
+
+def changes(choices: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``chosen`` where it is not as at the accuracy before: the code by each table."""
+    codes = [{t: v["code"] for t, v in c["fastest_by"].items()} for c in choices]
+    return [
+        {"from": choices[i]["accuracy"], **own} for i, own in enumerate(codes) if i == 0 or own != codes[i - 1]
+    ]  # fmt: skip
+
+
+def error_of(table: LatencyTable) -> float:
+    """Mean relative error of what the table's fit had not seen: the largest that it states."""
+    error = table.error
+    if "leave_one_stage_out" in error:
+        return float(error["leave_one_stage_out"])
+    how = ("leave_one_out", "leave_one_family_out")
+    if "calibration" in error:
+        return float(max(error["calibration"][k][error["calibration"]["form"]]["mean"] for k in how))
+    return float(max(error["model"][k]["mean"] for k in how))
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """``penalties`` as Markdown: rows are what networks were chosen for, columns where they run."""
+    names = list(dict.fromkeys(p["on"] for p in found))
+    cell = {
+        (p["chosen_for"], p["on"]): f"{p['longer']:.1%} ({p['largest']:.1%}), {p['same_network']:.0%}, {p['beyond']:.0%}"
+        for p in found
+    }
+    lines = [f"| chosen for | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    return "\n".join([*lines, *(f"| {a} | {' | '.join(cell.get((a, b), '') for b in names)} |" for a in names)])
 
 
 def regression(table: LatencyTable, space: Space) -> LatencyTable:
@@ -82,6 +114,6 @@ def regression(table: LatencyTable, space: Space) -> LatencyTable:
         "worst": held.worst, "macs_leave_one_stage_out": by_macs.mean,
     }  # fmt: skip
     return dataclasses.replace(
-        table, status="estimated", meaning="absolute", entries={}, constant_ms=0.0, constant_covers=(), error=error,
-        cost_model=fit(blocks, form)[0],
+        table, name=f"model of {table.name}", status="estimated", meaning="absolute", entries={}, constant_ms=0.0,
+        constant_covers=(), error=error, cost_model=fit(blocks, form)[0],
     )  # fmt: skip

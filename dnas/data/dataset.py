@@ -267,7 +267,8 @@ def split(dataset: Dataset, seed: int = 0, architecture: float = 0.2, selection:
                 f"{dataset.name} has only {len(train)} training images: none is left for the {name} split "
                 f"({fraction:.2g} of them); use a larger set or fraction"
             )
-    elsewhere = f"architecture={architecture:.2g} and selection={selection:.2g} take the others"
+    takers = {"selection": selection} if shared else {"architecture": architecture, "selection": selection}
+    elsewhere = " and ".join(f"{k}={v:.2g}" for k, v in takers.items()) + (" takes" if shared else " take") + " the others"
     _none_lost(train.labels, train.labels[weights], dataset.classes, dataset.name, elsewhere)
     return Splits(train.subset(weights), train.subset(chosen), train.subset(picked), train, dataset.test)
 

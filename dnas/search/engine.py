@@ -219,9 +219,11 @@ def prepare(
     lut: LatencyTable,
     dataset: Dataset,
     frozen: Any = None,
+    split_seed: int | None = None,
 ) -> Setup:
     """Resolve every default and check that the search can work, before anything is computed. ``frozen``: (params, stats) of a
-    supernet whose weights are not to be trained.
+    supernet whose weights are not to be trained; ``split_seed``: the seed by which its images were divided, so that those
+    that measure are none that trained it. Default: the seed of ``config``.
 
     Errors: ConfigError (an unreachable target, with the reachable range), DataError, LatencyError.
     """
@@ -234,7 +236,7 @@ def prepare(
     others = tuple(read(space, lut, text, config.missing) for text in config.also)
     if others and config.objective and not objective(config.objective).several:
         raise ConfigError(f"--objective {config.objective} takes one latency table; for several costs use --objective lagrange")
-    splits = split(dataset, config.seed, shared=config.theta_images == "weights")
+    splits = split(dataset, config.seed if split_seed is None else split_seed, shared=config.theta_images == "weights")
     sizes = {k: feed(config, space, dataset, getattr(splits, k)) for k in ("weights", "architecture", "train")}
     whole = {k: f.batch_size for k, f in sizes.items()}
     mesh = data_mesh(math.gcd(*whole.values()), config.devices, " and ".join(f"{n} ({k} split)" for k, n in whole.items()))

@@ -50,10 +50,13 @@ def as_before(config: SearchConfig, given: set[str], objects: set[str]) -> Searc
     then = SearchConfig(**body["search"])
     new = {name: getattr(config, name) for name in given}
     for name in (n for n in FIXED if n in given and n not in objects):
-        if new[name] != getattr(then, name):
+        had = getattr(then, name) or (
+            "own" if name == "theta_images" else None
+        )  # of a method, or a version, without the option
+        if new[name] != had:
             raise ConfigError(
                 f"--{name.replace('_', '-')} is {new[name]!r}, and the supernet in {config.from_supernet} was trained with "
-                f"{getattr(then, name)!r}; drop it, or search anew"
+                f"{had!r}; drop it, or search anew"
             )
     old = {f.name: getattr(then, f.name) for f in dataclasses.fields(then) if f.name not in OWN}
     old |= {"epochs": max((then.epochs or 1) - warm_up_epochs(then), 1), "theta_lr": None}
@@ -64,6 +67,11 @@ def as_before(config: SearchConfig, given: set[str], objects: set[str]) -> Searc
     if not learns:
         final["theta_images"] = new.get("theta_images")  # an option that such a method does not take
     return SearchConfig(**{**final, "warm_up": 0.0 if learns else None})
+
+
+def split_seed(folder: str) -> int:
+    """The seed by which the run in ``folder`` divided its images, which says what its weights never saw. Errors: RunError."""
+    return SearchConfig(**read_config(folder, "--from-supernet ")["search"]).seed
 
 
 def read(folder: str, space: Space, option: str = "--from-supernet ") -> tuple[Any, str]:

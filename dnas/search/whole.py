@@ -197,12 +197,13 @@ def _load(config: SearchConfig, given: Mapping[str, Any]) -> Setup:
         slowest = price(found.at(num_classes=data.num_classes), table, config.missing).extreme(-1)[0]
         config = dataclasses.replace(config, lut=REPORTED, target_ms=slowest)
         remarks = (f"No --lut: {REPORTED} reports the latency; its target is the slowest network's, which holds nothing.",)
-    frozen, sha256 = None, None
+    frozen, sha256, divided_by = None, None, None
     if config.from_supernet:
+        divided_by = supernets.split_seed(config.from_supernet)
         classes = found.at(num_classes=data.num_classes)
         deep = at_least(classes, config.min_depth) if config.min_depth else classes
         frozen, sha256 = supernets.read(config.from_supernet, deep)
-    setup = prepare(config, found, table, data, frozen)
+    setup = prepare(config, found, table, data, frozen, divided_by)
     if setup.method.ends == "best":
         one_by_one.networks(setup)  # a band with too few networks is said before anything is written
     return dataclasses.replace(setup, objects=objects, supernet_sha256=sha256, remarks=remarks)
