@@ -154,7 +154,8 @@ def test_supernets_choose_together(oracle: Oracle, judges: dict[float, Judge], t
     assert pairs["teams"] == [[0, 1], [2, 3]] and together.of_teams(rows[:-1], searched, judges, 3)[0]["teams"] == [[0, 1, 2]]
     every_pair = together.choices([r for r in rows if r["seed"] < 2], searched[:2] + searched[4:6], judges)
     assert pairs["each"][0] == pytest.approx(every_pair[-1]["mean"])
-    assert pairs["alone"] == pytest.approx(np.mean(alone)) and pairs["low"] <= pairs["mean"] <= pairs["high"]
+    assert pairs["alone"] == pytest.approx(np.mean(alone))
+    assert pairs["less_alone"]["mean"] == pytest.approx(pairs["mean"] - pairs["alone"]) and pairs["less_alone"]["n"] == 2
     assert together.of_teams(rows, searched, judges, 5) == []
     team = together.put_up(searched, oracle, 2, 4, "gumbel", 3)
     assert team == together.put_up(searched, oracle, 2, 4, "gumbel", 2) and 32 <= len(team) <= 2 * 32

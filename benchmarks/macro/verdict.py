@@ -32,6 +32,7 @@ from dnas.oracle import Oracle
 
 TRAINING_IMAGES = 50 * 50_000
 TRIES = (1, 4, 8, 16, 32)  # trainings
+SAID = 5  # seeds without which the table states no interval: a bootstrap of fewer says too little
 DRAWS = 100  # seeds of what costs nothing here
 
 
@@ -185,11 +186,13 @@ def table(body: dict[str, Any]) -> str:
 
 
 def _interval(found: dict[str, Any]) -> str:
-    return "" if found["low"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"
+    return "" if found["n"] < SAID else f" ({found['low']:.2f} to {found['high']:.2f})"
 
 
 def _against(body: dict[str, Any], name: str) -> str:
     found = body["default_against"].get(name)
     if not found:
         return ""
+    if found["n"] < SAID:
+        return f"{found['mean']:+.2f}"
     return f"{found['mean']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f}), {found['p']:.2g} ({found['p_holm']:.2g})"

@@ -288,7 +288,8 @@ def anytime(rows: Sequence[Row], judges: dict[float, Judge], each: Cost, compile
 
 
 def gap(rows: Sequence[Row]) -> dict[str, float] | None:
-    """Mixture's accuracy on unseen images less that of the network it became, in percentage points: mean and n."""
+    """Mixture's accuracy on theta's images less that of the network it became on selection images, in percentage points: mean
+    and n. Where the weights know theta's images, the mixture is flattered."""
     gaps = [100 * (r["mixture"] - r["inherited"]) for r in rows if None not in (r["mixture"], r["inherited"])]
     sd = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
     return {"mean": float(np.mean(gaps)), "sd": sd, "n": len(gaps)} if gaps else None
