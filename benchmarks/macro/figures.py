@@ -16,9 +16,9 @@ from dnas.plot.style import colour, legend, marker, new_figure, tidy
 def verdict(body: dict[str, Any]) -> Any:
     """Left: regret against training images, methods after each epoch beside random search. Right: regret by target, ablations
     too."""
-    figure = new_figure(11, 5.5)
-    axes: Any = figure.subplots(1, 2, width_ratios=[1.1, 1])
     cases = shown(body["regret"])
+    figure = new_figure(12, max(5.5, 0.29 * (len(cases) + len(body["baselines"]))))
+    axes: Any = figure.subplots(1, 2, width_ratios=[1, 1.1])
     methods = [c for c in cases if not c.startswith(f"{DEFAULT}, ")]
     for place, name in enumerate(methods):
         if path := body["anytime"].get(name):
@@ -45,15 +45,18 @@ def verdict(body: dict[str, Any]) -> Any:
             rows[name] = {s: {"mean": v} for s, v in found["by_target"].items()}
     names = list(rows)[::-1]
     for place, name in enumerate(names):
+        if place % 2:
+            axes[1].axhspan(place - 0.5, place + 0.5, color="0.95", linewidth=0, zorder=0)
         for index, share in enumerate(shares):
-            at = place + 0.22 * (1 - index)
+            at = place + 0.28 * (1 - index)
             found = [r["regret"] for r in body["searches"] if r["case"] == name and str(r["share"]) == share]
             axes[1].plot(found, [at] * len(found), marker(index), color=colour(index), markersize=3, alpha=0.6)
             if share in rows[name]:
                 label = f"{body['targets'][index]['target_ms']:.2f} ms" if place == 0 else None
                 mean = rows[name][share]["mean"]
-                axes[1].plot(mean, at, "|", color=colour(index), markersize=10, markeredgewidth=2, label=label)
+                axes[1].plot(mean, at, "|", color=colour(index), markersize=7, markeredgewidth=2.5, label=label)
     axes[1].axvline(0, color="0.4", linewidth=0.6)
+    axes[1].set_ylim(-0.6, len(names) - 0.4)
     axes[1].set_yticks(range(len(names)), names)
     tidy(axes[1], "by target: seeds, and their mean (bar)", "regret, points")
     legend(axes[1])
@@ -89,7 +92,7 @@ def ranking(found: list[Ranking]) -> Any:
     ceiling = np.mean([r.by_accuracy.ceiling for r in found])
     axes[1].axhline(ceiling, color="0.4", linestyle="--", linewidth=1, label=f"between trainings of the truth: {ceiling:.2f}")
     axes[1].axhline(0, color="0.4", linewidth=0.6)
-    axes[1].set_xticks(range(len(names)), [n.replace(", ", ",\n") for n in names])
+    axes[1].set_xticks(range(len(names)), [n.replace(", ", ",\n") for n in names], fontsize=7, rotation=25)
     axes[1].set_ylim(-0.2, 1)
     tidy(axes[1], "in bands of 10 % (full: by accuracy, open: by loss)", "", "tau-b")
     legend(axes[1], loc="upper right")

@@ -80,6 +80,11 @@ CASES = {
     "gumbel, no latency term": Case({"objective": "absolute", "strength": 0.0}),
     "gumbel, temperature 1": Case({"temperature_start": 1.0, "temperature_end": 1.0}),
     "gumbel, theta on training images": Case({}, theta_on_weights=True),
+    "gumbel, --theta-images weights": Case({"theta_images": "weights"}),
+    "gumbel, temperature 0.2": Case({"temperature_start": 0.2, "temperature_end": 0.2}),
+    "gumbel, temperature 1, theta on training images": Case(
+        {"temperature_start": 1.0, "temperature_end": 1.0}, theta_on_weights=True
+    ),
     "gumbel, argmax": Case({"derive": "argmax"}),
     "gumbel, warm-up 0.6": Case({"warm_up": 0.6}),
     "gumbel, skip dropout": Case({"skip_dropout": 0.5}),
