@@ -17,7 +17,6 @@ from dnas.arch import Architecture
 from dnas.cli import command
 from dnas.errors import RunError
 from dnas.files import dump_json, kind, write_bytes
-from dnas.recipes import constants
 from dnas.runs import read_config, read_history
 
 
@@ -47,8 +46,7 @@ class Run:
         """Errors: RunError for a folder that is no run, or whose search is not finished (and how to finish it)."""
         where = Path(folder)
         options = read_config(os.fspath(folder), "")["search"]
-        by_recipe = constants(options.get("recipe", "short"), options.get("method", "gumbel"))
-        options = {"theta_images": by_recipe.get("theta_images"), **options}  # which runs of earlier versions do not say
+        options = {**options, "theta_images": options.get("theta_images") or "own"}  # earlier versions do not say it
         if several := [p.parent.name for p in sorted(where.glob("*/config.json"))]:
             raise RunError(f"{where} holds several searches; give them one by one: {', '.join(several)} below it")
         if not kind(where / "architecture.json"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,3 +180,19 @@ def test_a_supernet_that_is_not_there_is_named_and_left_out(tmp_path, capsys) ->
     )
     said = capsys.readouterr().out
     assert "gumbel 1 has no folder" in said and "depth alone has not all" in said and not rows.done
+
+
+def test_the_documents_say_what_the_results_say() -> None:
+    root = Path(__file__).parents[1]
+    body = json.loads((root / "benchmarks" / "results" / "macro_verdict.json").read_text())
+    study, readme = ((root / name).read_text() for name in ("docs/study.md", "README.md"))
+    assert verdict.table(body) in study
+    for case in ("gumbel", "gumbel, --theta-images weights"):
+        found = body["regret"][case]["all"]
+        assert f"{found['mean']:.2f}" in readme and f"{found['low']:.2f} to {found['high']:.2f}, {found['n']} seeds" in readme
+    teams = {t["case"]: t for t in body["teams"] if t["supernets"] == 3}
+    for case in ("gumbel, --theta-images weights", "gumbel, temperature 1"):
+        each = ", ".join(f"{x:.2f}" for x in teams[case]["each"])
+        assert f"{teams[case]['mean']:.2f} (three teams: {each})" in readme and f"{teams[case]['mean']:.2f} ({each})" in study
+    for one in body["together"]:
+        assert f"{one['mean']:.2f} ({one['sets']})" in study

@@ -28,11 +28,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 SHARES = (0.25, 0.5, 0.75)  # of the way from the fastest to the slowest network
 SEARCHES = RESULTS / "study_searches.jsonl"
 LEVELS = tuple(85 + i / 20 for i in range(161))  # accuracies, percent, that devices are compared at
-MACRO_TABLES = (
-    "samsung_s8",
-    "xeon_nas_bench_macro",
-    RESULTS / "xeon_nas_bench_macro_again.json",
-)  # the last: of minutes before
+AGAIN = RESULTS / "xeon_nas_bench_macro_again.json"  # the same machine, minutes before
+MACRO_TABLES = ("samsung_s8", "xeon_nas_bench_macro", AGAIN)
 TRIES = (8, 32, 128)  # trainings of the random searches
 
 

@@ -50,9 +50,9 @@ def as_before(config: SearchConfig, given: set[str], objects: set[str]) -> Searc
     then = SearchConfig(**body["search"])
     new = {name: getattr(config, name) for name in given}
     for name in (n for n in FIXED if n in given and n not in objects):
-        had = getattr(then, name) or (
-            "own" if name == "theta_images" else None
-        )  # of a method, or a version, without the option
+        had = getattr(then, name)
+        if name == "theta_images":
+            had = had or "own"  # of a method, or a version, without the option
         if new[name] != had:
             raise ConfigError(
                 f"--{name.replace('_', '-')} is {new[name]!r}, and the supernet in {config.from_supernet} was trained with "
@@ -71,7 +71,7 @@ def as_before(config: SearchConfig, given: set[str], objects: set[str]) -> Searc
 
 def split_seed(folder: str) -> int:
     """The seed by which the run in ``folder`` divided its images, which says what its weights never saw. Errors: RunError."""
-    return SearchConfig(**read_config(folder, "--from-supernet ")["search"]).seed
+    return int(read_config(folder, "--from-supernet ")["search"].get("seed", SearchConfig.seed))
 
 
 def read(folder: str, space: Space, option: str = "--from-supernet ") -> tuple[Any, str]:
