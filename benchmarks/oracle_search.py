@@ -24,7 +24,7 @@ from dnas import oracle
 from dnas.errors import ConfigError
 from dnas.files import write_text
 from dnas.latency.costs import by_count
-from dnas.methods import evolution, random_search, reinforce
+from dnas.methods import evolution, predictor, random_search, reinforce
 
 RESULT = Path(__file__).parent / "results" / "oracle_search.json"
 NETWORKS = 100  # evaluated by each search
@@ -35,6 +35,7 @@ SEARCHES: dict[str, Callable[..., Any]] = {
     "random-anywhere": partial(random_search.search, band=0.0),
     "evolution, regularised": evolution.search,
     "evolution, nsga2": partial(evolution.search, algorithm="nsga2"),
+    "predictor": predictor.search,
     "reinforce": reinforce.search,
 }
 

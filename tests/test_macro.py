@@ -13,8 +13,9 @@ from dnas.latency import LatencyTable
 from dnas.oracle import Oracle, load
 
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
-from benchmarks.macro import figures, ranking, searches, together, verdict
+from benchmarks.macro import figures, predictors, ranking, searches, together, verdict
 from benchmarks.rows import Rows
+from benchmarks.study import verdict as study_verdict
 from benchmarks.study.verdict import BY_ACCURACY, Judge
 
 SHARES = (0.25, 0.75)
@@ -84,6 +85,7 @@ def test_a_verdict(judges: dict[float, Judge]) -> None:
     assert all(s["tau_by_loss"] == 1 == -s["tau_by_accuracy"] and s["best"] < s["likeliest"] for s in body["shortlists"])
     every = {n: b["all"] for n, b in body["baselines"].items()}
     assert every["random search, 32"] < every["random search, 1"] < every["best uniform op"]
+    assert every["predictor, 32"] < every["predictor, 4"] and "predictor, 1" not in every
     against = body["default_against"]["random search, 1"]
     mean = body["regret"]["gumbel"]["all"]["mean"]
     assert against["mean"] == pytest.approx(mean - every["random search, 1"]) and against["p"] == 0.25 <= against["p_holm"]
@@ -120,16 +122,26 @@ def test_ranking(oracle: Oracle, judges: dict[float, Judge]) -> None:
     assert gumbel["given_up"] == 0 < gumbel["given_up_at_random"]  # true accuracies are the proxy here
     assert macs["case"] == "MACs" and macs["tau"] < 0.3 < macs["global_tau"]
     noisy = [
-        {"case": "gdas", "seed": seed, "code": c, "hits": 0, "n": 1, "loss": -oracle.accuracy(c) + 3 * rng.normal()}
-        for seed, c in itertools.product(range(4), codes)
+        {"case": "gdas", "seed": seed, "code": c, "hits": i, "n": 1, "loss": -oracle.accuracy(c) + 3 * rng.normal()}
+        for seed, (i, c) in itertools.product(range(4), enumerate(codes))
     ]
     one, *_, four = ranking.together([*rows, *noisy, {**noisy[0], "seed": 4}], "gdas", oracle, table)
     assert (one["supernets"], one["sets"], four["supernets"], four["sets"]) == (1, 4, 4, 1)
     assert four["tau"] > one["tau"] + 0.1 and four["given_up"] < one["given_up"]  # noise is averaged away
+    own = ranking.said(ranking.rankings(noisy[: len(codes)], oracle, table)[0])
+    assert own["tau_by_model"] > own["tau_by_loss"] + 0.1  # and by a model of the networks' losses
     picked = ranking.choices(rows, judges)
     assert [(p["case"], p["share"]) for p in picked] == list(itertools.product(("gumbel", "single-path"), SHARES))
     assert all(p["networks"] >= ranking.EACH and p["by_accuracy"] < p["at_random"] for p in picked)
+    (honest,) = ranking.choices([{**r, "loss": -r["hits"]} for r in rows[: len(codes)]], {0.75: judges[0.75]})
+    assert 0 <= honest["by_model"] < 0.5 * honest["at_random"]
     assert figures.ranking(found).axes
+
+
+def test_predictors_learn_to_rank(oracle: Oracle) -> None:
+    costs = oracle.costs(LatencyTable.load("samsung_s8"))
+    few, many = predictors.learnt(oracle, costs, ranking.networks(oracle, costs, 2.0), (8, 128), draws=3)
+    assert few["trainings"] == 8 and 0 < few["tau"] < many["tau"] < 1 and few["given_up"] > many["given_up"]
 
 
 def test_supernets_choose_together(oracle: Oracle, judges: dict[float, Judge], tmp_path) -> None:
@@ -187,6 +199,8 @@ def test_the_documents_say_what_the_results_say() -> None:
     body = json.loads((root / "benchmarks" / "results" / "macro_verdict.json").read_text())
     study, readme = ((root / name).read_text() for name in ("docs/study.md", "README.md"))
     assert verdict.table(body) in study
+    own = json.loads((root / "benchmarks" / "results" / "study_verdict.json").read_text())
+    assert study_verdict.table(own) in study
     for case in ("gumbel", "gumbel, --theta-images weights"):
         found = body["regret"][case]["all"]
         assert f"{found['mean']:.2f}" in readme and f"{found['low']:.2f} to {found['high']:.2f}, {found['n']} seeds" in readme

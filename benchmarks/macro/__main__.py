@@ -132,7 +132,7 @@ def together(config: MacroConfig) -> None:
 def verdict(config: MacroConfig) -> None:
     """Write what the committed rows say, and the figures."""
     from benchmarks.machine import machine
-    from benchmarks.macro import figures, ranking
+    from benchmarks.macro import figures, predictors, ranking
     from benchmarks.macro.searches import KEY
     from benchmarks.macro.together import choices, of_teams
     from benchmarks.macro.verdict import judged, table
@@ -156,6 +156,7 @@ def verdict(config: MacroConfig) -> None:
         body["choices"] = ranking.choices(measured, judges)
         body["ranking"] = [ranking.said(r) for r in found]
         body["ranking_together"] = ranking.together(measured, DEFAULT, oracle, lut)
+        body["ranking_learnt"] = predictors.learnt(oracle, oracle.costs(lut), sorted({r["code"] for r in measured}))
         figures.ranking(found).savefig(DOCS / "study_macro_ranking.png", dpi=110)
     if TOGETHER.exists():
         measured = Rows(TOGETHER, ranking.KEY).rows

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.macro.ranking import Ranking
 from benchmarks.macro.verdict import TRAINING_IMAGES, TRIES
-from benchmarks.study.verdict import BY_ACCURACY, DEFAULT
+from benchmarks.study.verdict import BY_ACCURACY, BY_TRAINING, DEFAULT
 from dnas.plot.style import colour, legend, marker, new_figure, tidy
 
 
@@ -29,7 +29,7 @@ def verdict(body: dict[str, Any]) -> Any:
         if end and name in body["cost"]:
             axes[0].plot(body["cost"][name]["images"], end["mean"], marker(place), color=colour(place), markersize=10,
                          markerfacecolor="none", label=f"{name}: {'epochs, and ' * bool(path)}its choice")  # fmt: skip
-    for index, way in enumerate(("random search", "evolution")):
+    for index, way in enumerate(BY_TRAINING):
         tries = [t for t in TRIES if f"{way}, {t}" in body["baselines"]]
         every = [body["baselines"][f"{way}, {t}"]["all"] for t in tries]
         axes[0].plot([t * TRAINING_IMAGES for t in tries], every, "--" + marker(len(methods) + index), markersize=4,

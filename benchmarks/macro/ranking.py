@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.macro.searches import CASES, OPS, Recipe, folder_of, setup_of
+from benchmarks.oracle.stages import code_of
 from benchmarks.rows import Rows
 from benchmarks.study.verdict import Judge
 from dnas.data import Dataset
+from dnas.derive import Limit, highest
 from dnas.errors import ConfigError
 from dnas.latency import LatencyTable
+from dnas.methods import predictor
 from dnas.oracle import Oracle
 from dnas.plot.ranking import RankingInfo, info
+from dnas.space import Genotype
 
 KEY = ("case", "seed", "code")
 BANDS, EACH, WIDTH = 10, 10, 1.1  # bands of latency, networks in each, and how wide each is
@@ -63,7 +67,8 @@ def measure_all(
 
 
 class Ranking(NamedTuple):
-    """Of one proxy: by accuracy on so many ``images``, and, of supernets, by loss."""
+    """Of one proxy: by accuracy on so many ``images``, and, of supernets, by loss, and by what a linear model says of each
+    network that has learnt the losses of all of them."""
 
     case: str
     seed: int | None
@@ -71,6 +76,7 @@ class Ranking(NamedTuple):
     images: int | None
     by_accuracy: RankingInfo
     by_loss: RankingInfo | None
+    by_model: RankingInfo | None
 
 
 def supernets(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], list[dict[str, Any]]]:
@@ -95,12 +101,22 @@ def rankings(rows: Sequence[dict[str, Any]], oracle: Oracle, table: LatencyTable
     """Of each of ``supernets``, and of MACs on the same networks. Errors: ConfigError for none."""
     costs, macs, found, groups = oracle.costs(table), oracle.costs("macs"), [], supernets(rows)
     for (case, seed), own in groups.items():
-        by_accuracy, by_loss = (judged(own, p, oracle, costs) for p in ([r["hits"] for r in own], [-r["loss"] for r in own]))
-        found.append(Ranking(case, seed, len(own), own[0]["n"], by_accuracy, by_loss))
+        model = learnt(own, oracle)
+        proxies = [r["hits"] for r in own], [-r["loss"] for r in own], model.predict([digits(r["code"]) for r in own])[0]
+        found.append(Ranking(case, seed, len(own), own[0]["n"], *(judged(own, p, oracle, costs) for p in proxies)))
     own = next(iter(groups.values()))
     by_macs = judged(own, [macs[oracle._index(r["code"])] for r in own], oracle, costs)
-    found.append(Ranking("MACs", None, len(own), None, by_macs, None))
+    found.append(Ranking("MACs", None, len(own), None, by_macs, None, None))
     return found
+
+
+def learnt(own: Sequence[dict[str, Any]], oracle: Oracle) -> predictor.Predictor:
+    """A linear model of the losses of one supernet, the smaller the better."""
+    return predictor.fit(oracle.space, [digits(r["code"]) for r in own], [-r["loss"] for r in own])
+
+
+def digits(code: str) -> Genotype:
+    return tuple(map(int, code))
 
 
 def together(rows: Sequence[dict[str, Any]], case: str, oracle: Oracle, table: LatencyTable) -> list[dict[str, Any]]:
@@ -117,8 +133,8 @@ def together(rows: Sequence[dict[str, Any]], case: str, oracle: Oracle, table: L
 
 
 def choices(rows: Sequence[dict[str, Any]], judges: Mapping[float, Judge]) -> list[dict[str, Any]]:
-    """What each supernet would choose, without logits, of the measured networks in the last two bands below each target: by
-    accuracy and by loss, with the regret of both."""
+    """Regret of what each supernet would choose, without logits: of the measured networks in the last two bands below each
+    target, by accuracy and by loss; and of all networks in the last tenth, by ``learnt``."""
     found = []
     groups = dict.fromkeys((r["case"], r["seed"]) for r in rows)
     for (case, seed), (share, judge) in itertools.product(groups, judges.items()):
@@ -128,9 +144,12 @@ def choices(rows: Sequence[dict[str, Any]], judges: Mapping[float, Judge]) -> li
         if inside:
             accurate = max(inside, key=lambda r: (r["hits"], -r["loss"]))["code"]
             sure = min(inside, key=lambda r: r["loss"])["code"]
+            limit, worth = Limit(judge.problem.terms, target), learnt(own, judge.problem.oracle).by_choice()
+            (likely,) = highest(judge.problem.oracle.space, worth, [limit], low=[0.9 * target])
             found.append({
                 "case": case, "seed": seed, "share": share, "networks": len(inside), "by_accuracy": judge.regret(accurate),
-                "by_loss": judge.regret(sure), "at_random": float(np.mean([judge.regret(r["code"]) for r in inside])),
+                "by_loss": judge.regret(sure), "by_model": judge.regret(code_of(likely)),
+                "at_random": float(np.mean([judge.regret(r["code"]) for r in inside])),
             })  # fmt: skip
     return found
 
@@ -148,10 +167,11 @@ def at_random(found: RankingInfo) -> float:
 
 def said(found: Ranking) -> dict[str, Any]:
     """For a result file."""
-    acc, loss = found.by_accuracy, found.by_loss
+    acc, loss, model = found.by_accuracy, found.by_loss, found.by_model
     return {
         "case": found.case, "seed": found.seed, "networks": found.networks, "images": found.images, "bands": len(acc.bands),
         "tau": acc.tau, "tau_by_loss": loss and loss.tau, "ceiling": acc.ceiling, "global_tau": acc.global_tau,
         "global_tau_by_loss": loss and loss.global_tau, "given_up": given_up(acc),
         "given_up_by_loss": loss and given_up(loss), "given_up_at_random": at_random(acc),
+        "tau_by_model": model and model.tau, "given_up_by_model": model and given_up(model),
     }  # fmt: skip

@@ -81,6 +81,9 @@ CASES = {
     "gumbel, temperature 1": Case({"temperature_start": 1.0, "temperature_end": 1.0}),
     "gumbel, theta on training images": Case({}, theta_on_weights=True),
     "gumbel, --theta-images weights": Case({"theta_images": "weights"}),
+    "gumbel, temperature 1, --theta-images weights": Case(
+        {"temperature_start": 1.0, "temperature_end": 1.0, "theta_images": "weights"}
+    ),
     "gumbel, temperature 0.2": Case({"temperature_start": 0.2, "temperature_end": 0.2}),
     "gumbel, temperature 1, theta on training images": Case(
         {"temperature_start": 1.0, "temperature_end": 1.0}, theta_on_weights=True

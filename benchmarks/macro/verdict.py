@@ -1,8 +1,9 @@
 """What the searches of ``searches.py`` found, by NAS-Bench-Macro: regret, rank, and how many trainings a search is worth.
 
 One training of the benchmark is 50 epochs of 50,000 images; a search here sees a few per cent of that, so at equal training
-images random search has none, and draws one network of its band. Random search and evolution are also given 1 to 32 trainings.
-These choose by a network's first training; everything is scored by the other two (``benchmarks.study.verdict.Judge``).
+images random search has none, and draws one network of its band. Random search, evolution and search by a predictor are also
+given up to 32 trainings. These choose by a network's first training; everything is scored by the other two
+(``benchmarks.study.verdict.Judge``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from benchmarks.macro.searches import CASES
 from benchmarks.study import controls
 from benchmarks.study.verdict import (
     BY_ACCURACY,
+    BY_TRAINING,
     DEFAULT,
     Judge,
     Row,
@@ -24,7 +26,9 @@ from benchmarks.study.verdict import (
     by_seed,
     compare,
     gap,
+    mean_of,
     regrets,
+    said,
     summary,
     warm_up,
 )
@@ -32,7 +36,6 @@ from dnas.oracle import Oracle
 
 TRAINING_IMAGES = 50 * 50_000
 TRIES = (1, 4, 8, 16, 32)  # trainings
-SAID = 5  # seeds without which the table states no interval: a bootstrap of fewer says too little
 DRAWS = 100  # seeds of what costs nothing here
 
 
@@ -117,13 +120,18 @@ def baselines(judges: dict[float, Judge], draws: int) -> dict[str, dict[float, l
         }  # fmt: skip
         for name, each in of_controls.items():
             found.setdefault(name, {})[share] = [r + above for r in each]
-        random = [[judge.regret(c) for c in judge.by_training("random search", max(TRIES), s)] for s in range(draws)]
-        for tries in TRIES:
-            found.setdefault(f"random search, {tries}", {})[share] = [r[min(tries, len(r)) - 1] for r in random]
-        for tries in TRIES[1:]:  # whose population depends on how many there are
-            each = [judge.regret(judge.by_training("evolution", tries, s)[-1]) for s in range(draws)]
-            found.setdefault(f"evolution, {tries}", {})[share] = each
+        for name in BY_TRAINING:
+            for tries, each in _after_trainings(judge, name, draws).items():
+                found.setdefault(f"{name}, {tries}", {})[share] = each
     return found
+
+
+def _after_trainings(judge: Judge, name: str, draws: int) -> dict[int, list[float]]:
+    """Regrets after each number of ``TRIES``, one for each of ``draws`` seeds; after one training all are random search."""
+    if name == "evolution":  # whose population depends on how many there are
+        return {n: [judge.regret(judge.by_training(name, n, s)[-1]) for s in range(draws)] for n in TRIES[1:]}
+    paths = [[judge.regret(c) for c in judge.by_training(name, TRIES[-1], s)] for s in range(draws)]
+    return {n: [p[min(n, len(p)) - 1] for p in paths] for n in TRIES[name != "random search" :]}
 
 
 def against(default: dict[int, float], cases: dict[str, dict[int, float]], every: dict[str, float]) -> dict[str, Any]:
@@ -177,22 +185,10 @@ def table(body: dict[str, Any]) -> str:
     for case, found in body["regret"].items():
         every = found.get("all", {})
         means = [f"{found['by_target'][s]['mean']:.2f}" if s in found["by_target"] else "" for s in shares]
-        whole = f"{every['mean']:.2f}{_interval(every)}" if every else ""
-        lines.append(f"| **{case}** | {every.get('n', '')} | {' | '.join(means)} | {whole} | {_against(body, case)} |")
+        whole, less = mean_of(every) if every else "", said(body["default_against"].get(case))
+        lines.append(f"| **{case}** | {every.get('n', '')} | {' | '.join(means)} | {whole} | {less} |")
     for name, found in body["baselines"].items():
         means = [f"{found['by_target'][s]:.2f}" for s in shares]
-        lines.append(f"| {name} | {found['n']} | {' | '.join(means)} | {found['all']:.2f} | {_against(body, name)} |")
+        less = said(body["default_against"].get(name))
+        lines.append(f"| {name} | {found['n']} | {' | '.join(means)} | {found['all']:.2f} | {less} |")
     return "\n".join(lines)
-
-
-def _interval(found: dict[str, Any]) -> str:
-    return "" if found["n"] < SAID else f" ({found['low']:.2f} to {found['high']:.2f})"
-
-
-def _against(body: dict[str, Any], name: str) -> str:
-    found = body["default_against"].get(name)
-    if not found:
-        return ""
-    if found["n"] < SAID:
-        return f"{found['mean']:+.2f}"
-    return f"{found['mean']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f}), {found['p']:.2g} ({found['p_holm']:.2g})"

@@ -181,6 +181,7 @@ def main(config: StudyConfig) -> int:
     process.set_up("benchmarks.study")
     from benchmarks.machine import machine
     from benchmarks.study import figures
+    from benchmarks.study.verdict import table
 
     if config.part == "searches":
         searches(config)
@@ -199,6 +200,7 @@ def main(config: StudyConfig) -> int:
         figures.ideal(body).savefig(DOCS / "study_ideal.png", dpi=110)
     elif config.part == "verdict":
         figures.verdict(body).savefig(DOCS / "study_verdict.png", dpi=110)
+        print(table(body))
     else:
         print(dump_json(body), end="")
     return 0

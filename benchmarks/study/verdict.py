@@ -24,15 +24,18 @@ from benchmarks.study.searches import CASES
 from dnas.config import SearchConfig, warm_up_epochs, with_recipe
 from dnas.errors import RunError
 from dnas.latency import LatencyTable
-from dnas.methods import evolution, random_search
+from dnas.methods import evolution, predictor, random_search
 from dnas.methods.selection import Outcome
 from dnas.oracle import Oracle
 from dnas.plot.ranking import RankingInfo, info
 from dnas.space import Space
 
-BY_TRAINING: dict[str, Callable[..., Outcome]] = {"random search": random_search.search, "evolution": evolution.search}
+BY_TRAINING: dict[str, Callable[..., Outcome]] = {
+    "random search": random_search.search, "evolution": evolution.search, "predictor": predictor.search,
+}  # fmt: skip
 DEFAULT = "gumbel"
 BY_ACCURACY = ", compared by accuracy"
+SAID = 5  # seeds without which a table states no interval: a bootstrap of fewer says too little
 Row = dict[str, Any]
 
 
@@ -150,6 +153,20 @@ def summary(values: dict[int, float]) -> dict[str, Any]:
     every = list(values.values())
     low, high = interval(every)
     return {"mean": float(np.mean(every)), "low": low, "high": high, "n": len(every)}
+
+
+def said(found: dict[str, Any] | None) -> str:
+    """A difference that ``compare`` found, for a table: mean, interval, p and Holm's p; of few seeds the mean alone."""
+    if not found:
+        return ""
+    if found["n"] < SAID:
+        return f"{found['mean']:+.2f}"
+    return f"{found['mean']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f}), {found['p']:.2g} ({found['p_holm']:.2g})"
+
+
+def mean_of(found: dict[str, Any]) -> str:
+    """A mean with its interval, for a table; of few seeds the mean alone."""
+    return f"{found['mean']:.2f}" + ("" if found["n"] < SAID else f" ({found['low']:.2f} to {found['high']:.2f})")
 
 
 def judges_of(rows: Sequence[Row], space: Space, results: Results, table: LatencyTable) -> dict[float, Judge]:
@@ -293,3 +310,22 @@ def gap(rows: Sequence[Row]) -> dict[str, float] | None:
     gaps = [100 * (r["mixture"] - r["inherited"]) for r in rows if None not in (r["mixture"], r["inherited"])]
     sd = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
     return {"mean": float(np.mean(gaps)), "sd": sd, "n": len(gaps)} if gaps else None
+
+
+def table(body: dict[str, Any]) -> str:
+    """What ``judged`` found as a Markdown table: means by target and over all, the default less each, CPU seconds. Controls
+    that cost nothing come last."""
+    targets = body["targets"]
+    heads = [f"{1000 * t['target_ms']:.2f} us, best {t['best']:.1f} %" for t in targets]
+    columns = ["regret in points", "n", *heads, "mean (95 % interval)", "default less this, p (Holm)", "CPU s"]
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    for name, every in sorted(body["regret"].items(), key=lambda one: one[0] != DEFAULT):
+        own = [[r["regret"] for r in body["searches"] if (r["case"], r["share"]) == (name, t["share"])] for t in targets]
+        means = [f"{np.mean(v):.2f}" if v else "" for v in own]
+        spent = f"{body['anytime'][name]['choice'][0]:.0f}" if name in body["gap"] else ""
+        cells = [name, str(every["n"]), *means, mean_of(every), said(body["against_default"].get(name)), spent]
+        lines.append(f"| {' | '.join(cells)} |")
+    for name in targets[0]["controls"]:
+        each = [t["controls"][name] for t in targets]
+        lines.append(f"| {name} | | {' | '.join(f'{v:.2f}' for v in each)} | {np.mean(each):.2f} | | |")
+    return "\n".join(lines)

@@ -9,10 +9,9 @@ from dnas.derive.likely import (
     probabilities,
     sample,
 )
-from dnas.derive.within import Limit, Shortlist, budget, shortlist
+from dnas.derive.within import Limit, Shortlist, budget, highest, shortlist
 
 __all__ = [
-    "Banded", "Limit", "Shortlist", "argmax", "argmax_genotype", "banded", "budget", "log_probabilities", "log_probability",
-    "probabilities",
-    "sample", "shortlist",
+    "Banded", "Limit", "Shortlist", "argmax", "argmax_genotype", "banded", "budget", "highest", "log_probabilities",
+    "log_probability", "probabilities", "sample", "shortlist",
 ]  # fmt: skip

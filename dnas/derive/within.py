@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,11 +117,9 @@ def shortlist(
     checked(space, logits)
     for limit in limits:
         _reachable(space, limit)
-    scores = [*_log_probability(space, logits)]
+    scores = _log_probability(space, logits)
     for limit in limits:
-        if isinstance(limit.terms, Largest):
-            scores += limit.terms.above(limit.target)
-        else:
+        if limit.adds_up:
             scores += [Factor(f.names, limit.multiplier * np.asarray(f.values, float)) for f in limit.terms.factors]
     share, fewest = (NEAR, k) if near is None else (near, 1)
     low = tuple(
@@ -147,11 +145,38 @@ def shortlist(
     )  # fmt: skip
 
 
+def highest(
+    space: Space,
+    values: Mapping[str, Any],
+    limits: Sequence[Limit],
+    k: int = 1,
+    *,
+    low: Sequence[float] | None = None,
+    known: Iterable[Genotype] = (),
+    time_limit_s: float = 60.0,
+) -> tuple[Genotype, ...]:
+    """The ``k`` networks within ``limits`` with the largest sum of ``values``, f64[options] by choice, over the choices that
+    they leave on, best first; none that costs less than ``low`` (of each limit), none of ``known``, and fewer where no more
+    are left.
+
+    Exact, but for several costs that take longer than ``time_limit_s``; of the codes of one network that with the largest sum
+    counts. Errors: those of ``budget``.
+    """
+    for limit in limits:
+        _reachable(space, limit)
+    least = (-math.inf,) * len(limits) if low is None else low
+    found = _solve(space, _summed(space, checked(space, values)), limits, least, k, time_limit_s, known)
+    return tuple(space.canonical([p[n] for n in space.choices]) for p in found.picked)
+
+
 def _solve(
-    space: Space, scores: Sequence[Factor], limits: Sequence[Limit], low: Sequence[float], k: int, time_limit_s: float
-) -> Found:
+    space: Space, scores: Sequence[Factor], limits: Sequence[Limit], low: Sequence[float], k: int, time_limit_s: float,
+    known: Iterable[Genotype] = (),
+) -> Found:  # fmt: skip
+    """The ``k`` of the largest sum of ``scores``, with costs from ``low`` to the targets; none of ``known``."""
     sizes = {n: len(c.options) for n, c in space.choices.items()}
-    seen: set[Genotype] = set()
+    seen = {space.canonical(g) for g in known}
+    scores = [*scores, *(f for limit in limits if isinstance(limit.terms, Largest) for f in limit.terms.above(limit.target))]
 
     def accept(picked: dict[str, int]) -> bool:
         same = space.canonical([picked[n] for n in space.choices])
@@ -174,12 +199,18 @@ def _solve(
 
 
 def _log_probability(space: Space, logits: Mapping[str, Any]) -> list[Factor]:
-    """log p of a network as a sum of factors; options of choices that are switched off are all forbidden but the first."""
+    """log p of a network as a sum of factors."""
+    return _summed(space, {name: log_probabilities(values) for name, values in checked(space, logits).items()})
+
+
+def _summed(space: Space, values: Mapping[str, Any]) -> list[Factor]:
+    """The sum of ``values`` over the choices that are on; options of those that are switched off are all forbidden but the
+    first."""
     factors = []
-    for name, values in checked(space, logits).items():
+    for name in space.choices:
         names, matters = space.matters(name)
-        alone = log_probabilities(values).reshape([-1] + [1] * (len(names) - 1))
-        off = np.where(np.arange(len(values)) == 0, 0.0, -np.inf).reshape(alone.shape)
+        alone = np.asarray(values[name], float).reshape([-1] + [1] * (len(names) - 1))
+        off = np.where(np.arange(len(alone)) == 0, 0.0, -np.inf).reshape(alone.shape)
         factors.append(Factor(names, np.where(matters, alone, off)))
     return factors
 

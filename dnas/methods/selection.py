@@ -6,6 +6,7 @@ No JAX: a network is a genotype, an evaluator any function of it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,9 @@ def drive(problem: Problem, proposals: Proposals, evaluate: Evaluate, budget: in
     inside = [e for e in found if all(c <= limit.target for c, limit in zip(e.costs, problem.limits, strict=True))]
     if not inside:
         raise ConfigError(f"none of {len(found)} networks that were evaluated keeps the target; evaluate more, or raise it")
-    return Outcome(max(inside, key=lambda e: e.value), found)
+    if all(math.isnan(e.value) for e in inside):
+        raise ConfigError(f"evaluate gave no number for any of {len(inside)} networks; expected a value, the larger the better")
+    return Outcome(max(inside, key=lambda e: -math.inf if math.isnan(e.value) else e.value), found)
 
 
 def _beats(one: Evaluated, other: Evaluated) -> bool:
