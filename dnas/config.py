@@ -92,14 +92,15 @@ class SearchConfig:
     Default: runs/SPACE-DATA-sSEED-DATE-TIME."""
     resume: str | None = None
     """Run folder to continue; takes every other option from its config.json. No unit. Default: none."""
-    derive: Literal["budget", "argmax", "sample"] | None = None
+    derive: Literal["budget", "predictor", "argmax", "sample"] | None = None
     """How the network is chosen at the end: budget takes the most probable networks that keep every target, exactly, and of
-    these the one of the smallest loss on the selection split; argmax takes the likeliest candidate of each layer, which may
-    miss the target; sample draws networks and keeps the best so. No unit. Default: budget where there is a target,
-    else argmax."""
+    these the one of the smallest loss on the selection split; predictor measures networks of all latencies around the target,
+    learns what each option adds to their losses, and takes the best one by that which keeps every target, whatever the logits
+    say; argmax takes the likeliest candidate of each layer, which may miss the target; sample draws networks and keeps the
+    best so. No unit. Default: budget where there is a target, else argmax."""
     derive_samples: int | None = None
-    """Networks drawn by --derive sample, or listed by budget, to be compared: a number from 1. Default: 32 by budget,
-    16 by sample."""
+    """Networks drawn by --derive sample, or listed by budget, to be compared, or that predictor learns from: a number from 1.
+    Default: 32 by budget, 16 by sample, 64 by predictor."""
     derive_from: float | None = None
     """Share of the target, 0 to 1, below which --derive budget leaves networks out while latency still presses on the logits,
     unless there are none above. No unit. Default: 0.98 where that leaves as many networks as are compared, else 0."""
@@ -212,6 +213,7 @@ class SearchConfig:
         return dataclasses.asdict(self)
 
 
+_SAMPLES = {"budget": 32, "predictor": 64, "argmax": 32, "sample": 16}  # networks, by way to derive
 _RANGES = (
     ("target_ms", 1e-9, 1e9), ("epochs", 1, 1e6), ("batch_size", 1, 1e6), ("train_epochs", 0, 1e6), ("seed", 0, 2**32 - 1),
     ("warm_up", 0, 1), ("temperature_start", 1e-12, 1e3), ("temperature_end", 1e-12, 1e3), ("lr", 0, 1e3), ("theta_lr", 0, 1e3),
@@ -230,7 +232,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "evolution": ("regularised", "nsga2"), "optimiser": ("sgd", "nesterov", "rmsprop"),
     "gates": ("batch", "sample"), "theta_images": ("own", "weights"), "recipe": ("short", "paper"),
     "missing": ("error", "cost-model"),
-    "augment": get_args(Augment), "derive": ("budget", "argmax", "sample"), "compute": ("float32", "bfloat16"),
+    "augment": get_args(Augment), "derive": tuple(_SAMPLES), "compute": ("float32", "bfloat16"),
 }  # fmt: skip
 
 
@@ -258,8 +260,12 @@ def with_recipe(config: SearchConfig) -> SearchConfig:
             "--target-ms has no place in the objective mul-log, which has no target; drop it, or --objective mul-log (a target "
             "picks --objective lagrange)"
         )
-    if full.objective == "mul-log" and full.derive == "budget":
-        raise ConfigError("--derive budget needs a target, and the objective mul-log has none; use --derive argmax or sample")
+    if full.objective == "mul-log" and full.derive in ("budget", "predictor"):
+        raise ConfigError(
+            f"--derive {full.derive} needs a target, and the objective mul-log has none; use --derive argmax or sample"
+        )
+    if full.derive == "predictor" and full.derive_samples == 1:
+        raise ConfigError("--derive predictor with --derive-samples 1; expected at least 2 networks to learn from")
     if full.objective != "mul-log" and full.reference_ms is not None:
         raise ConfigError(f"--reference-ms belongs to --objective mul-log; here the objective is {full.objective}")
     if full.derive_from is not None and _way(full) != "budget":
@@ -279,7 +285,7 @@ def complete(config: SearchConfig, *, grey: bool, theta_steps: float, middle_ms:
     if config.derive is None and "derive" not in lacks:
         values["derive"] = _way(config)
     if config.derive_samples is None and "derive_samples" not in lacks:
-        values["derive_samples"] = 16 if config.derive == "sample" else 32
+        values["derive_samples"] = _SAMPLES[_way(config)]
     if config.temperature_start is not None and config.temperature_end is None:
         values["temperature_end"] = config.temperature_start * recipe["temperature_decay"] ** (config.epochs - 1)
     if config.theta_lr is None and "theta_lr" not in lacks:
@@ -297,7 +303,7 @@ def warm_up_epochs(config: SearchConfig) -> int:
     return min(round(config.epochs * config.warm_up), config.epochs)
 
 
-def _way(config: SearchConfig) -> Literal["budget", "argmax", "sample"]:
+def _way(config: SearchConfig) -> Literal["budget", "predictor", "argmax", "sample"]:
     """How the network is derived."""
     return config.derive or ("argmax" if config.objective == "mul-log" else "budget")
 

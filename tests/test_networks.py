@@ -124,17 +124,20 @@ def test_the_highest_sum_is_that_of_all_networks() -> None:
         codes = list(itertools.product(*(range(len(c.options)) for c in space.choices.values())))
         ms = [terms.at(space.assignment(g)) for g in codes]
         limit = Limit(terms, float(np.quantile(ms, 0.7)))
-        low = float(np.quantile(ms, 0.3))
+        band = float(np.quantile(ms, 0.3)) / limit.target
         best: dict[Genotype, float] = {}
         for g, cost in zip(codes, ms, strict=True):
-            if low <= cost <= limit.target:
+            if band * limit.target <= cost <= limit.target:
                 active = space.active(g)
                 total = sum(values[n][i] for n, i in zip(space.choices, g, strict=True) if n in active)
                 same = space.canonical(g)
                 best[same] = max(best.get(same, -math.inf), total)
         order = sorted(best, key=lambda g: -best[g])
-        assert dnas.derive.highest(space, values, [limit], 5, low=[low]) == tuple(order[:5])
-        assert dnas.derive.highest(space, values, [limit], 2, low=[low], known=order[:3]) == tuple(order[3:5])
+        assert dnas.derive.highest(space, values, [limit], 5, band=band) == tuple(order[:5])
+        assert dnas.derive.highest(space, values, [limit], 2, band=band, known=order[:1]) == tuple(order[1:3])
+        assert len(order) > 1
+        (outside,) = dnas.derive.highest(space, values, [limit], band=band, known=order)
+        assert terms.at(space.assignment(outside)) < band * limit.target
         assert dnas.derive.highest(space, values, [limit], known=[space.canonical(g) for g in codes]) == ()
 
 

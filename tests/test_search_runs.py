@@ -5,6 +5,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import tiny
 from test_search_steps import OPEN, bands, images
@@ -27,8 +28,6 @@ OPTIONS = {"epochs": 3, "batch_size": 8, "train_epochs": 2, "warm_up": 0.34, "de
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A space, a table and a data set in files, as a user has them."""
-    import numpy as np
-
     path = tmp_path_factory.mktemp("inputs")
     space = tiny.template_space()
     space.save(path / "space.json")
@@ -223,6 +222,8 @@ def test_macs_alone_can_be_held(folder, in_tmp):
         ({"target_ms": 1e6}, "out of reach"),
         ({"objective": "mul-log", "target_ms": 0.1}, "has no target"),
         ({"objective": "mul-log", "derive": "budget"}, "needs a target"),
+        ({"objective": "mul-log", "derive": "predictor"}, "--derive predictor needs a target"),
+        ({"derive": "predictor", "derive_samples": 1}, "at least 2 networks"),
         ({"also": ("macs=1",)}, "--cost macs --target 1 is out of reach: the networks of tiny_template take .* MACs"),
         ({"also": ("flops=1",)}, "unknown cost 'flops'"),
         ({"also": ("macs",)}, "expected TABLE.json=MS"),
@@ -288,9 +289,9 @@ def test_a_target_belongs_to_the_table_or_cost_before_it(words, wanted):
     assert __main__.plain(words.split()) == wanted.split()
 
 
-@pytest.mark.parametrize("by", ["argmax", "sample", "budget"])
+@pytest.mark.parametrize("by", ["argmax", "sample", "budget", "predictor"])
 def test_a_network_above_a_target_is_told_by_name_and_unit(by):
-    """Of every cost; by --derive budget none can be above."""
+    """Of every cost; by --derive budget and predictor none can be above."""
     space = tiny.tied_space()
     lut, cheapest = tiny.table_for(space), space.fix((0, 0, 0))
     also = (f"peak-activation-bytes={cheapest.peak_activation_bytes}", "params=739")
@@ -304,7 +305,7 @@ def test_a_network_above_a_target_is_told_by_name_and_unit(by):
     said = [w.partition(": ")[0] for w in warnings if "above its target" in w]
     names = [w.partition(" by ")[0] for w in said]
     wanted = [f"{limits['target_ms']:.4g} ms", f"{cheapest.peak_activation_bytes:.4g} bytes (peak-activation-bytes)"]
-    assert names == [f"The network is above its target of {w}" for w in wanted if by != "budget"]
+    assert names == [f"The network is above its target of {w}" for w in wanted if by in ("argmax", "sample")]
     assert found.metrics["costs"]["params"] == {"value": network.params, "unit": "parameters", "target": 739.0}
 
 

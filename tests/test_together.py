@@ -83,13 +83,20 @@ def test_networks_within_their_targets_are_put_up_each_once() -> None:
     ms = {g: LUT.latency_ms(SPACE.fix(g)) for g in every}
     assert max(ms.values()) > TARGETS[0]
 
-    def seed(good: Any) -> Any:
-        return SimpleNamespace(compared={g: Accuracy(0, 9, -ms[g] if good(g) else 9.0) for g in every if good(g)})
+    def seed(good: Any, chosen: Any = None) -> Any:
+        return SimpleNamespace(
+            compared={g: Accuracy(0, 9, -ms[g] if good(g) else 9.0) for g in every if good(g)}, genotype=chosen
+        )
 
     above, below = seed(lambda g: ms[g] > TARGETS[0]), seed(lambda g: ms[g] <= TARGETS[0])
     pool = together._pool(setup, [above, below, seed(lambda g: True)])
     assert pool and all(ms[g] <= TARGETS[0] for g in pool) and len({SPACE.canonical(g) for g in pool}) == len(pool)
     assert set(pool) <= set(below.compared) and together._pool(setup, [above, above])[0] == max(ms, key=lambda g: ms[g])
+    worst, most = min(ms, key=lambda g: ms[g]), [below] * 31  # a model's choice, say, whose own loss is large
+    every_one = (together._pool(setup, [*most, seed(lambda g: True, chosen)]) for chosen in (None, worst))
+    assert [worst in pool for pool in every_one] == [False, True]
+    dear = max(ms, key=lambda g: ms[g])
+    assert dear not in together._pool(setup, [below, seed(lambda g: True, dear)])  # above the target
     many = [{f"{seed}{i}": Accuracy(0, 9, i) for i in range(40)} for seed in "ab"]
     assert together.liked(many, str) == [f"{seed}{i}" for seed in "ab" for i in range(16)]
     assert together.liked(many, lambda code: code[1:]) == [f"a{i}" for i in range(16)]

@@ -18,6 +18,7 @@ from dnas.derive import Limit, highest
 from dnas.errors import ConfigError
 from dnas.latency import LatencyTable
 from dnas.methods import predictor
+from dnas.methods.random_search import BAND
 from dnas.oracle import Oracle
 from dnas.plot.ranking import RankingInfo, info
 from dnas.space import Genotype
@@ -145,7 +146,7 @@ def choices(rows: Sequence[dict[str, Any]], judges: Mapping[float, Judge]) -> li
             accurate = max(inside, key=lambda r: (r["hits"], -r["loss"]))["code"]
             sure = min(inside, key=lambda r: r["loss"])["code"]
             limit, worth = Limit(judge.problem.terms, target), learnt(own, judge.problem.oracle).by_choice()
-            (likely,) = highest(judge.problem.oracle.space, worth, [limit], low=[0.9 * target])
+            (likely,) = highest(judge.problem.oracle.space, worth, [limit], band=BAND)
             found.append({
                 "case": case, "seed": seed, "share": share, "networks": len(inside), "by_accuracy": judge.regret(accurate),
                 "by_loss": judge.regret(sure), "by_model": judge.regret(code_of(likely)),

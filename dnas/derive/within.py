@@ -151,21 +151,24 @@ def highest(
     limits: Sequence[Limit],
     k: int = 1,
     *,
-    low: Sequence[float] | None = None,
+    band: float = 0.0,
     known: Iterable[Genotype] = (),
     time_limit_s: float = 60.0,
 ) -> tuple[Genotype, ...]:
     """The ``k`` networks within ``limits`` with the largest sum of ``values``, f64[options] by choice, over the choices that
-    they leave on, best first; none that costs less than ``low`` (of each limit), none of ``known``, and fewer where no more
-    are left.
+    they leave on, best first; none of ``known``, and fewer where no more are left.
 
+    ``band``: of those that cost ``band`` to 1 times the first target of a cost that adds up over layers, where there are any.
     Exact, but for several costs that take longer than ``time_limit_s``; of the codes of one network that with the largest sum
     counts. Errors: those of ``budget``.
     """
     for limit in limits:
         _reachable(space, limit)
-    least = (-math.inf,) * len(limits) if low is None else low
-    found = _solve(space, _summed(space, checked(space, values)), limits, least, k, time_limit_s, known)
+    scores, first = _summed(space, checked(space, values)), next((limit for limit in limits if limit.adds_up), None)
+    inside = tuple(band * limit.target if band and limit is first else -math.inf for limit in limits)
+    found = _solve(space, scores, limits, inside, k, time_limit_s, known)
+    if not found.picked and band:
+        found = _solve(space, scores, limits, (-math.inf,) * len(limits), k, time_limit_s, known)
     return tuple(space.canonical([p[n] for n in space.choices]) for p in found.picked)
 
 

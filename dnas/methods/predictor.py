@@ -18,9 +18,7 @@ True
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,12 +123,7 @@ def search(
 def proposals(problem: Problem, first: int, band: float) -> Proposals:
     """Networks to evaluate, each once, until none within the targets is left."""
     known: dict[Genotype, float] = {}
-    low = [band * problem.limits[0].target, *(-math.inf for _ in problem.limits[1:])]
-    while True:
-        worth = partial(highest, problem.space, _worth(problem, known, first), problem.limits, known=known)
-        found = worth(low=low) or worth()
-        if not found:
-            return
+    while found := highest(problem.space, _worth(problem, known, first), problem.limits, band=band, known=known):
         known[found[0]] = yield found[0]
 
 

@@ -16,14 +16,16 @@ from dnas.search.evolve import evolve
 from dnas.search.measured import FILE, Measured, value
 from dnas.search.one_by_one import best
 from dnas.search.phase import describe, held
+from dnas.search.predicted import predict
 from dnas.space import Genotype
 
 
 def choose(
     setup: Setup, state: State, watcher: Watcher, folder: Path | None = None
 ) -> tuple[dict[str, Any], dict[Genotype, Accuracy], State]:
-    """The network of the smallest loss on the selection split of those that ``--derive`` or the method puts up: notes about it,
-    all that were compared, and the state with the weights that they were measured with. ``folder``: of the run.
+    """The network of the smallest loss on the selection split of those that ``--derive`` or the method puts up, or the best one
+    by a model of such losses: notes about it, all that were measured, and the state with the weights that they were measured
+    with. ``folder``: of the run.
 
     Every network is measured after recalibration. Notes: ``genotype``, ``inherited``, ``draws`` (how many were compared) and
     ``derivation``, which says what the likeliest network would have been.
@@ -37,6 +39,8 @@ def choose(
         genotype = derive.argmax_genotype(setup.space, jax.device_get(state.logits))
         compared = {genotype: found}
         about = {"by": "random-search", "networks": setup.config.evaluations}
+    elif setup.config.derive == "predictor":
+        genotype, compared, about = predict(setup, state, watcher, folder)
     else:
         genotype, compared, about = _derive(setup, state, watcher, multipliers, folder)
     logits = jax.device_get(state.logits)

@@ -83,7 +83,7 @@ class SearchResult:
     @property
     def learned(self) -> bool:
         """Whether logits chose the network, and not evolution or trainings one by one, to which likely ones mean nothing."""
-        return self.derivation["by"] not in ("evolution", "random-search", "together")
+        return self.derivation["by"] not in ("evolution", "random-search", "together", "predictor")
 
     @property
     def chosen_by(self) -> str:
@@ -94,7 +94,8 @@ class SearchResult:
     @property
     def caveat(self) -> str:
         """What has to be said after ``inherited``, as a network is chosen by the images that it is measured on; "" of one."""
-        which = "one of {} networks compared" if "seeds" in self.derivation else "the best of {} networks"
+        one = "seeds" in self.derivation or self.derivation["by"] == "predictor"
+        which = "one of {} networks compared" if one else "the best of {} networks"
         return f"; {which.format(self.draws)} on these images, so optimistic" if self.draws > 1 else ""
 
     def figures(self) -> dict[str, Any]:

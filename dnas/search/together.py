@@ -111,11 +111,16 @@ def _member(setup: Setup, seeds: Sequence[Seed], trunk: Journal, name: str, watc
 
 
 def _pool(setup: Setup, results: Sequence[SearchResult]) -> list[Genotype]:
-    """Those that are ``liked``: of those that keep the targets, where any does."""
+    """Those that are ``liked``: of those that keep the targets, where any does; and what each chose, if that is another one."""
     limits, assigned = setup.limits(None), setup.space.assignment
     compared = [r.compared for r in results]
     within = [{g: a for g, a in own.items() if all(limit.keeps(assigned(g)) for limit in limits)} for own in compared]
-    return liked(within if any(within) else compared, setup.space.canonical)
+    kept, canonical = within if any(within) else compared, setup.space.canonical
+    pool = {canonical(g): g for g in liked(kept, canonical)}
+    for result, own in zip(results, kept, strict=True):
+        if result.genotype in own:
+            pool.setdefault(canonical(result.genotype), result.genotype)
+    return list(pool.values())
 
 
 def liked(compared: Sequence[Mapping[Code, Accuracy]], canonical: Callable[[Code], Hashable]) -> list[Code]:
