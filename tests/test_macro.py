@@ -13,7 +13,7 @@ from dnas.latency import LatencyTable
 from dnas.oracle import Oracle, load
 
 pytest.importorskip("benchmarks", reason="the wheel has no benchmarks")
-from benchmarks.macro import figures, predictors, ranking, searches, together, verdict
+from benchmarks.macro import derived, figures, predictors, ranking, searches, together, verdict
 from benchmarks.rows import Rows
 from benchmarks.study import verdict as study_verdict
 from benchmarks.study.verdict import BY_ACCURACY, Judge
@@ -135,13 +135,28 @@ def test_ranking(oracle: Oracle, judges: dict[float, Judge]) -> None:
     assert all(p["networks"] >= ranking.EACH and p["by_accuracy"] < p["at_random"] for p in picked)
     (honest,) = ranking.choices([{**r, "loss": -r["hits"]} for r in rows[: len(codes)]], {0.75: judges[0.75]})
     assert 0 <= honest["by_model"] < 0.5 * honest["at_random"]
-    assert figures.ranking(found).axes
+    learnt = [{"trainings": 8, "tau": 0.3, "sd": 0.1}]
+    assert figures.ranking(found, learnt).axes[1].get_yticklabels()[-1].get_text() == "linear model of 8 trainings"
 
 
 def test_predictors_learn_to_rank(oracle: Oracle) -> None:
     costs = oracle.costs(LatencyTable.load("samsung_s8"))
     few, many = predictors.learnt(oracle, costs, ranking.networks(oracle, costs, 2.0), (8, 128), draws=3)
     assert few["trainings"] == 8 and 0 < few["tau"] < many["tau"] < 1 and few["given_up"] > many["given_up"]
+
+
+def test_what_a_predictor_derives_stands_beside_the_search(judges: dict[float, Judge], tmp_path, capsys) -> None:
+    rows = made_up(judges, "gumbel", 2, 0)
+    best = {s: j.problem.oracle.codes[int(np.nanargmax(np.where(j.problem.costs <= j.problem.target_ms, j.score, np.nan)))]
+            for s, j in judges.items()}  # fmt: skip
+    found = [{"case": "gumbel", "share": s, "seed": 1, "code": c} for s, c in best.items()]
+    also = derived.rows_of(rows, found)
+    body = verdict.judged(rows, judges, draws=2, also=also)
+    own = body["regret"]["gumbel, --derive predictor"]["all"]
+    assert own["n"] == 1 and own["mean"] <= min(body["regret"]["gumbel"]["all"]["mean"], 0.05)
+    assert "gumbel, --derive predictor" not in body["cost"] and len(body["searches"]) > len(rows)
+    derived.run(["gumbel"], (0.5,), 1, Rows(tmp_path / "rows.jsonl", derived.KEY), None, None, tmp_path, searches.Recipe())
+    assert "gumbel 0 has no folder" in capsys.readouterr().out
 
 
 def test_supernets_choose_together(oracle: Oracle, judges: dict[float, Judge], tmp_path) -> None:

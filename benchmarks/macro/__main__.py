@@ -2,6 +2,7 @@
 
     python -m benchmarks.macro search --data npz:cifar10_train.npz   a row for each target: macro_searches.jsonl; resumable
     python -m benchmarks.macro rank --data npz:cifar10_train.npz     networks with the supernets' weights: macro_ranking.jsonl
+    python -m benchmarks.macro derive --data npz:cifar10_train.npz   --derive predictor with the supernets' weights
     python -m benchmarks.macro together --data npz:cifar10_train.npz what all seeds compared, with the weights of each
     python -m benchmarks.macro verdict                               macro_verdict.json, docs/study_macro*.png; no images
 
@@ -27,6 +28,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 DOCS = Path(__file__).parents[2] / "docs"
 SEARCHES, RANKING = RESULTS / "macro_searches.jsonl", RESULTS / "macro_ranking.jsonl"
 TOGETHER = RESULTS / "macro_together.jsonl"
+DERIVED = RESULTS / "macro_derived.jsonl"
 VERDICT = RESULTS / "macro_verdict.json"
 TEAMS = (2, 3)  # supernets
 
@@ -35,14 +37,14 @@ TEAMS = (2, 3)  # supernets
 class MacroConfig:
     """Search on CIFAR-10, measure the supernets' ranking, or judge both by NAS-Bench-Macro."""
 
-    part: Positional[Literal["search", "rank", "together", "verdict"]]
+    part: Positional[Literal["search", "rank", "derive", "together", "verdict"]]
     """What to do. No unit."""
     data: str = "tfds:cifar10"
     """CIFAR-10, as a data set of dnas. No unit."""
     cases: tuple[str, ...] = ("gumbel", "single-path")
-    """Of search and rank: methods and ablations by name. No unit."""
+    """But for verdict: methods and ablations by name. No unit."""
     seeds: int = 3
-    """Of search and rank: seeds from 0 on. No unit."""
+    """But for verdict: seeds from 0 on. No unit."""
     shares: tuple[float, ...] = (0.25, 0.5, 0.75)
     """Of search: where targets lie between the fastest (0) and the slowest (1) network. No unit."""
     lut: str = "samsung_s8"
@@ -106,6 +108,18 @@ def rank(config: MacroConfig) -> None:
     measure_all(config.cases, config.seeds, lambda *_: codes, rows, table, data, Path(config.runs), Recipe(), config.shares)
 
 
+def derive(config: MacroConfig) -> None:
+    """Derive networks by a predictor with the weights of the supernets in ``--runs``."""
+    from benchmarks.macro.derived import KEY, run
+    from benchmarks.macro.searches import Recipe
+    from benchmarks.rows import Rows
+    from dnas.latency import LatencyTable
+
+    data, about = images(config)
+    rows, table = Rows(DERIVED, KEY, about), LatencyTable.load(config.lut)
+    run(config.cases, config.shares, config.seeds, rows, table, data, Path(config.runs), Recipe())
+
+
 def together(config: MacroConfig) -> None:
     """Measure all networks that the seeds of a case compared, those with a supernet in ``--runs``, with each of these; or what
     teams put up, with those of each team."""
@@ -133,6 +147,7 @@ def verdict(config: MacroConfig) -> None:
     """Write what the committed rows say, and the figures."""
     from benchmarks.machine import machine
     from benchmarks.macro import figures, predictors, ranking
+    from benchmarks.macro.derived import rows_of
     from benchmarks.macro.searches import KEY
     from benchmarks.macro.together import choices, of_teams
     from benchmarks.macro.verdict import judged, table
@@ -148,7 +163,8 @@ def verdict(config: MacroConfig) -> None:
         raise RunError(f"{SEARCHES} has no searches; run: python -m benchmarks.macro search --data npz:FILE")
     lut = LatencyTable.load(rows.about["table"])
     judges = {s: Judge.of(oracle, lut, s) for s in sorted({r["share"] for r in rows.rows})}
-    body = judged(rows.rows, judges)
+    derived = rows_of(rows.rows, Rows(DERIVED, KEY).rows) if DERIVED.exists() else []
+    body = judged(rows.rows, judges, also=derived)
     figures.verdict(body).savefig(DOCS / "study_macro.png", dpi=110)
     if RANKING.exists():
         measured = Rows(RANKING, ranking.KEY).rows
@@ -157,7 +173,7 @@ def verdict(config: MacroConfig) -> None:
         body["ranking"] = [ranking.said(r) for r in found]
         body["ranking_together"] = ranking.together(measured, DEFAULT, oracle, lut)
         body["ranking_learnt"] = predictors.learnt(oracle, oracle.costs(lut), sorted({r["code"] for r in measured}))
-        figures.ranking(found).savefig(DOCS / "study_macro_ranking.png", dpi=110)
+        figures.ranking(found, body["ranking_learnt"]).savefig(DOCS / "study_macro_ranking.png", dpi=110)
     if TOGETHER.exists():
         measured = Rows(TOGETHER, ranking.KEY).rows
         body["together"] = choices(measured, rows.rows, judges)
@@ -168,7 +184,7 @@ def verdict(config: MacroConfig) -> None:
     print(table(body))
 
 
-PARTS = {"search": search, "rank": rank, "together": together, "verdict": verdict}
+PARTS = {"search": search, "rank": rank, "derive": derive, "together": together, "verdict": verdict}
 
 
 def main(config: MacroConfig) -> int:

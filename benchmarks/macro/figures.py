@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def verdict(body: dict[str, Any]) -> Any:
     axes[0].set_xscale("log")
     axes[0].set_ylim(bottom=0)
     tidy(axes[0], "what would be found if stopped here", "training images", "regret, points; mean over targets")
-    legend(axes[0], fontsize=7, loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=2)
+    legend(axes[0], fontsize=7, loc="upper center", bbox_to_anchor=(0.6, -0.08), ncols=2)
     shares = [str(t["share"]) for t in body["targets"]]
     rows = {c: body["regret"][c]["by_target"] for c in cases}
     for name, found in body["baselines"].items():
@@ -69,11 +69,12 @@ def shown(cases: Iterable[str]) -> list[str]:
     return [c for c in every if BY_ACCURACY not in c or c.partition(BY_ACCURACY)[0] not in every]
 
 
-def ranking(found: list[Ranking]) -> Any:
-    """Left: networks, by the first supernet of each case. Right: tau-b in bands of every supernet and MACs, and its ceiling."""
-    figure = new_figure(11, 4)
-    axes: Any = figure.subplots(1, 2, width_ratios=[1.1, 1])
+def ranking(found: list[Ranking], learnt: Sequence[dict[str, Any]] = ()) -> Any:
+    """Left: networks, by the first supernet of each case. Right: tau-b in bands of every supernet, of MACs and of what has
+    ``learnt`` from trainings, and its ceiling."""
     names = list(dict.fromkeys(r.case for r in found))
+    figure = new_figure(12, max(4.5, 0.33 * (len(names) + len(learnt)) + 1))
+    axes: Any = figure.subplots(1, 2)
     for place, name in enumerate(n for n in names if n != "MACs"):
         one = next(r for r in found if r.case == name)
         info = one.by_accuracy
@@ -83,17 +84,23 @@ def ranking(found: list[Ranking]) -> Any:
     legend(axes[0], fontsize=7)
     for place, name in enumerate(names):
         own = [r for r in found if r.case == name]
-        for which, at in (("by_accuracy", place), ("by_loss", place + 0.25)):
+        for which, at in (("by_accuracy", -0.25), ("by_loss", 0), ("by_model", 0.25)):
             taus = [getattr(r, which).tau for r in own if getattr(r, which)]
             if taus:
-                face = colour(place) if which == "by_accuracy" else "none"
-                axes[1].plot([at] * len(taus), taus, marker(place), color=colour(place), markersize=6, markerfacecolor=face)
-                axes[1].plot([at - 0.1, at + 0.1], [np.mean(taus)] * 2, color="black", linewidth=1.5)
+                face = {"by_accuracy": colour(place), "by_loss": "none", "by_model": "0.7"}[which]
+                axes[1].plot(
+                    taus, [place + at] * len(taus), marker(place), color=colour(place), markersize=5, markerfacecolor=face
+                )
+                axes[1].plot([np.mean(taus)] * 2, [place + at - 0.13, place + at + 0.13], color="black", linewidth=1.5)
+    labels = [*names, *(f"linear model of {each['trainings']} trainings" for each in learnt)]
+    for place, each in enumerate(learnt, len(names)):
+        axes[1].errorbar(each["tau"], place, xerr=each["sd"], color="0.3", marker="|", markersize=9, capsize=3, linewidth=1)
     ceiling = np.mean([r.by_accuracy.ceiling for r in found])
-    axes[1].axhline(ceiling, color="0.4", linestyle="--", linewidth=1, label=f"between trainings of the truth: {ceiling:.2f}")
-    axes[1].axhline(0, color="0.4", linewidth=0.6)
-    axes[1].set_xticks(range(len(names)), [n.replace(", ", ",\n") for n in names], fontsize=7, rotation=25)
-    axes[1].set_ylim(-0.2, 1)
-    tidy(axes[1], "in bands of 10 % (full: by accuracy, open: by loss)", "", "tau-b")
-    legend(axes[1], loc="upper right")
+    axes[1].axvline(ceiling, color="0.4", linestyle="--", linewidth=1, label=f"between trainings of the truth: {ceiling:.2f}")
+    axes[1].axvline(0, color="0.4", linewidth=0.6)
+    axes[1].set_yticks(range(len(labels)), labels, fontsize=8)
+    axes[1].set_ylim(len(labels) - 0.5, -0.5)
+    axes[1].set_xlim(-0.2, 1)
+    tidy(axes[1], "in bands of 10 %", "tau-b: by accuracy (full), by loss (open), by a linear model of the losses (grey)", "")
+    legend(axes[1], loc="lower left", fontsize=7)
     return figure

@@ -39,10 +39,11 @@ TRIES = (1, 4, 8, 16, 32)  # trainings
 DRAWS = 100  # seeds of what costs nothing here
 
 
-def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS) -> dict[str, Any]:
-    """All tables, over the targets of ``judges``; cases that lack a target are left out of what is a mean over all."""
+def judged(rows: Sequence[Row], judges: dict[float, Judge], draws: int = DRAWS, also: Sequence[Row] = ()) -> dict[str, Any]:
+    """All tables, over the targets of ``judges``; cases that lack a target are left out of what is a mean over all. ``also``:
+    rows of searches with what other rules choose."""
     shares, run = sorted(judges), list(dict.fromkeys(r["case"] for r in rows))
-    searched, rows = rows, [*rows, *by_accuracy(rows)]
+    searched, rows = rows, [*rows, *also, *by_accuracy(rows)]
     every_case = regrets(rows, judges)
     found = {c: every_case[c] for c in [*CASES, *every_case] if c in every_case}
     base = baselines(judges, draws)

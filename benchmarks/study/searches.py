@@ -47,6 +47,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gumbel, temperature 1": {"temperature_start": 1.0, "temperature_end": 1.0},
     ON_TRAINING_IMAGES: {},
     "gumbel, --theta-images weights": {"theta_images": "weights"},
+    "gumbel, --derive predictor": {"derive": "predictor"},
     "gumbel, skip dropout": {"skip_dropout": 0.5},
     "gumbel, argmax": {"derive": "argmax"},
 }
