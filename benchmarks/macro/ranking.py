@@ -62,7 +62,7 @@ def measure_all(
             (params, stats), _ = read(str(folder_of(runs, name, seed)), setup.space)
             state = init(setup)._replace(params=params, stats=stats)
             for code in missing:
-                found = measure(setup, state, tuple(map(int, code)))
+                found = measure(setup, state, digits(code))
                 rows.add({"case": name, "seed": seed, "code": code, "hits": found.hits, "n": found.n, "loss": found.loss})
             print(name, seed, f"{len(missing)} networks", flush=True)
 

@@ -58,10 +58,13 @@ def predict(
 
 def spread(space: Space, limits: Sequence[Limit], number: int, rng: np.random.Generator) -> list[Genotype]:
     """About ``number`` different networks, as many from each of ``BANDS`` bands around the target of the first cost that adds
-    up over layers, where there are any; from all of the space where no cost does."""
+    up over layers, where there are any; from all of the space where no cost does, or the bands have not two networks."""
     limit = next((limit for limit in limits if limit.adds_up), None)
-    if limit is None:
-        return list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(number)))
+    found = {} if limit is None else _in_bands(space, limit, number, rng)
+    return list(found if len(found) > 1 else dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(number)))
+
+
+def _in_bands(space: Space, limit: Limit, number: int, rng: np.random.Generator) -> dict[Genotype, None]:
     fastest, slowest = limit.terms.extreme(1)[0], limit.terms.extreme(-1)[0]
     middle = min(limit.target, slowest)
     edges = np.geomspace(max(fastest, middle / REACH), min(slowest, middle * REACH), min(BANDS, number) + 1)
@@ -74,4 +77,4 @@ def spread(space: Space, limits: Sequence[Limit], number: int, rng: np.random.Ge
             continue
         each = -(-number // (len(edges) - 1))
         found |= dict.fromkeys(map(space.canonical, band.sample(rng, min(each, band.count_between[1]))))
-    return list(found)
+    return found
