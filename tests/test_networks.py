@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -114,6 +115,33 @@ def test_a_predictor_learns_values_that_add_up() -> None:
     assert few.predict(seen[:10])[1].mean() < few.predict(networks)[1].mean()  # of what it has seen it is surer
 
 
+def test_a_process_learns_what_options_do_together() -> None:
+    """Values that are no sums of effects: it predicts networks it has not seen, which the linear model cannot; of sums it says
+    what the linear model says; and how sure it is holds for networks it has not seen."""
+    space, rng = ORACLE.space, np.random.default_rng(6)
+    networks = sorted({space.canonical(g) for g in ORACLE.genotypes.tolist()})
+    x = predictor.features(space, networks)
+    effects, pairs = rng.normal(size=x.shape[1]), rng.normal(size=(x.shape[1], x.shape[1]))
+    noise = 0.2
+    seen, unseen = np.split(rng.permutation(len(networks)), [200])
+    for share in (0.0, 0.3):
+        value = x @ effects + share * np.einsum("ni,ij,nj->n", x, pairs, x)
+        given = [networks[i] for i in seen], value[seen] + noise * rng.normal(size=len(seen))
+        linear, process = predictor.fit(space, *given), predictor.fit_process(space, *given)
+        others = [networks[i] for i in unseen]
+        mean, sd = process.predict(others)
+        off, off_linear = (np.std(m - value[unseen]) for m in (mean, linear.predict(others)[0]))
+        if share:
+            assert off < 0.6 * off_linear
+        else:
+            assert off < 1.2 * off_linear and process.noise == pytest.approx(noise, rel=0.2)
+        within = np.abs(mean - value[unseen]) < 2 * sd
+        assert 0.85 < within.mean() < 0.995
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert predictor.fit_process(space, networks[:5], [1.5] * 5).predict(networks[9:10])[0] == pytest.approx([1.5])
+
+
 def test_the_highest_sum_is_that_of_all_networks() -> None:
     """``derive.highest`` against brute force, on spaces with choices that switch others off; with known ones left out."""
     for make in tiny.SPACES:
@@ -161,6 +189,7 @@ def test_mistakes() -> None:
         (lambda: predictor.search(space, accuracy, lut, target_ms=9.0, first=1), "at least 2 networks"),
         (lambda: predictor.fit(space, [(0, 0, 0, 0)], [1.0]), "1 networks with 1 values"),
         (lambda: predictor.fit(space, [(0, 0, 0, 0), (1, 0, 0, 0)], [1.0, math.nan]), "finite numbers"),
+        (lambda: predictor.fit_process(space, [(0, 0, 0, 0)], [1.0]), "1 networks with 1 values"),
     ):
         with pytest.raises(ConfigError, match=words):
             call()

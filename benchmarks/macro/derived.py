@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.macro.searches import CASES, Recipe, folder_of, setup_of
 from benchmarks.rows import Rows
+from benchmarks.study.searches import said
 from benchmarks.study.verdict import Row
 from dnas.data import Dataset
 from dnas.latency import LatencyTable
@@ -41,7 +42,7 @@ def run(
                 with Console(False).progress() as watcher:
                     genotype, found, about = predict(dataclasses.replace(member, config=config), state, watcher, None)
                 row = {"case": name, "share": share, "seed": seed, "code": CASES[name].code(genotype)}
-                rows.add(row | {"inherited_loss": found[genotype].loss, **about})
+                rows.add(row | {"inherited_loss": found[genotype].loss, **about, "compared": said(found, CASES[name].code)})
             print(name, seed, flush=True)
 
 

@@ -48,6 +48,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     ON_TRAINING_IMAGES: {},
     "gumbel, --theta-images weights": {"theta_images": "weights"},
     "gumbel, --derive predictor": {"derive": "predictor"},
+    "gumbel, --theta-images weights, --derive predictor": {"theta_images": "weights", "derive": "predictor"},
     "gumbel, skip dropout": {"skip_dropout": 0.5},
     "gumbel, argmax": {"derive": "argmax"},
 }

@@ -6,6 +6,9 @@ are drawn from it (Thompson 1933), so that options of which little is known are 
 found exactly, in the largest space, by the dynamic programming of ``dnas.derive``. A model of accuracies that is linear in the
 options and optimised exactly within a latency is BINAS's (Nayman et al. 2021, arXiv:2110.12399); drawing from it is ours.
 
+Options also add something together. A Gaussian process (``fit_process``) learns that where data show it, but nothing can be
+maximised exactly by it: it chooses among networks that are given.
+
 >>> import dnas
 >>> oracle, lut = dnas.oracle.load("nas-bench-macro"), dnas.LatencyTable.load("samsung_s8.json")
 >>> found = search(oracle.space, oracle.accuracy, lut, target_ms=2.5, budget=30, missing="cost-model")
@@ -18,8 +21,9 @@ True
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,6 +67,27 @@ class Predictor:
         return self.by_choice(rng.multivariate_normal(self.effects, self.covariance, method="eigh"))
 
 
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """What networks of ``space`` are worth, options that act together included. ``regressor``: scikit-learn's, of values less
+    ``mean`` in units of ``unit``."""
+
+    space: Space
+    regressor: Any
+    mean: float
+    unit: float
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of what is neither effect nor deviation."""
+        return self.unit * float(self.regressor.kernel_.k2.noise_level) ** 0.5
+
+    def predict(self, genotypes: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """As ``Predictor.predict``."""
+        mean, sd = self.regressor.predict(features(self.space, genotypes), return_std=True)
+        return self.mean + self.unit * mean, np.sqrt(((self.unit * sd) ** 2 - self.noise**2).clip(0))
+
+
 def features(space: Space, genotypes: Sequence[Sequence[int]]) -> np.ndarray:
     """f64[n, options of all choices]: 1 for the option of each choice that makes a difference; networks that are the same
     have the same. Errors: SpaceError."""
@@ -83,15 +108,47 @@ def fit(space: Space, genotypes: Sequence[Sequence[int]], values: Sequence[float
     """
     from sklearn.linear_model import BayesianRidge  # type: ignore[import-untyped,unused-ignore]
 
-    y = np.asarray(values, float)
-    if len(y) < 2 or y.shape != (len(genotypes),) or not np.isfinite(y).all():
-        raise ConfigError(f"{len(genotypes)} networks with {len(y)} values; expected as many finite numbers, two or more")
+    y = _checked(genotypes, values)
     x, unit = features(space, genotypes), float(y.std()) or 1.0
     model = BayesianRidge().fit(x, (y - y.mean()) / unit)
     return Predictor(
         space, float(y.mean() + unit * model.intercept_), unit * model.coef_, unit**2 * model.sigma_, x.mean(0),
         unit * float(model.alpha_) ** -0.5,
     )  # fmt: skip
+
+
+def fit_process(space: Space, genotypes: Sequence[Sequence[int]], values: Sequence[float]) -> Process:
+    """A Gaussian process of ``values``, as ``fit``'s: effects that add up, smooth deviations from them, and noise.
+
+    How large each of the three is, and how far a deviation reaches (Matern's kernel of 3/2 over ``features``), is what makes
+    the values likeliest (Rasmussen & Williams 2006, chapters 4 and 5). Time grows with the third power of the networks' number.
+    Errors: ConfigError, SpaceError.
+    """
+    from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped,unused-ignore]
+    from sklearn.gaussian_process import GaussianProcessRegressor  # type: ignore[import-untyped,unused-ignore]
+    from sklearn.gaussian_process.kernels import (  # type: ignore[import-untyped,unused-ignore]
+        ConstantKernel,
+        DotProduct,
+        Matern,
+        WhiteKernel,
+    )  # fmt: skip
+
+    y = _checked(genotypes, values)
+    sum_of_effects = ConstantKernel(1.0, (1e-3, 1e3)) * DotProduct(1.0, "fixed")
+    together = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(2.0, (0.3, 30.0), nu=1.5)
+    unit = float(y.std()) or 1.0
+    process = GaussianProcessRegressor(sum_of_effects + together + WhiteKernel(0.3, (1e-3, 10.0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a part that the values do not need ends at its smallest
+        process.fit(features(space, genotypes), (y - y.mean()) / unit)
+    return Process(space, process, float(y.mean()), unit)
+
+
+def _checked(genotypes: Sequence[Sequence[int]], values: Sequence[float]) -> np.ndarray:
+    y = np.asarray(values, float)
+    if len(y) < 2 or y.shape != (len(genotypes),) or not np.isfinite(y).all():
+        raise ConfigError(f"{len(genotypes)} networks with {len(y)} values; expected as many finite numbers, two or more")
+    return y
 
 
 def search(

@@ -1,12 +1,15 @@
 """The end of a search by a predictor: what the options add to the losses of many networks, in place of one network's loss.
 
-A supernet flatters some networks and wrongs others, by chance; a linear model of the losses of many evens that out
-(docs/study.md). It learns best from networks that differ, and so from latencies well below and above the target.
+A supernet flatters some networks and wrongs others, by chance; a model of the losses of many evens that out (docs/study.md).
+It learns best from networks that differ, and so from latencies well below and above the target. A linear model finds the best
+networks of the space within the target, and a Gaussian process, which knows what options do together, the best of these and of
+the measured ones.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,21 +20,22 @@ from dnas.derive import Limit, banded, highest
 from dnas.errors import ConfigError
 from dnas.evaluate import Accuracy
 from dnas.loop import Watcher
-from dnas.methods.predictor import fit
+from dnas.methods.predictor import fit, fit_process
 from dnas.methods.random_search import BAND
 from dnas.search.engine import Setup, State
 from dnas.search.measured import FILE, Measured, value
 from dnas.space import Genotype, Space
 
 BANDS = 8  # of latency, each with as many networks
+FINALISTS = 32  # of the linear model
 REACH = 2.0  # they reach from the target divided by this to the target times this
 
 
 def predict(
     setup: Setup, state: State, watcher: Watcher, folder: Path | None
 ) -> tuple[Genotype, Mapping[Genotype, Accuracy], dict[str, Any]]:
-    """The network within all targets, of 0.9 to 1 times the first where there are any, that a linear model likes best of the
-    losses of ``--derive-samples`` others; the accuracy of each on the selection split, and words.
+    """The network within all targets, of 0.9 to 1 times the first where there are any, that models of the losses of
+    ``--derive-samples`` others like best; the accuracy of each on the selection split, and words.
 
     Each is measured with the supernet's weights after recalibration, once. Errors: RunError.
     """
@@ -44,16 +48,31 @@ def predict(
         found.of(genotype)
         watcher.advance("ranking")
     finite = {g: value(a) for g, a in found.items() if a.finite}
-    model = fit(setup.space, list(finite), list(finite.values())) if len(finite) > 1 else None
-    nothing = {n: np.zeros(len(c.options)) for n, c in setup.space.choices.items()}  # of a supernet that is lost
-    (best,) = highest(setup.space, model.by_choice() if model else nothing, limits, band=BAND)
+    best, about = chosen(setup.space, limits, finite)
     found.of(best)
     watcher.advance("ranking")
-    about: dict[str, Any] = {"networks": len(found)}
-    if model:
-        mean, sd = model.predict([best])
-        about |= {"predicted_loss": -float(mean[0]), "predicted_sd": float(sd[0]), "noise": model.noise}
-    return best, found, about
+    return best, found, {"networks": len(found), **about}
+
+
+def chosen(space: Space, limits: Sequence[Limit], known: Mapping[Genotype, float]) -> tuple[Genotype, dict[str, float]]:
+    """The best network within ``limits`` by the values of ``known`` ones, the larger the better, and what the model says of it;
+    any one where fewer than two are known."""
+    if len(known) < 2:  # of a supernet that is lost
+        return highest(space, {n: np.zeros(len(c.options)) for n, c in space.choices.items()}, limits, band=BAND)[0], {}
+    given = list(known), list(known.values())
+    finalists = highest(space, fit(space, *given).by_choice(), limits, FINALISTS, band=BAND)
+    first_cost = next((limit for limit in limits if limit.adds_up), None)
+
+    def inside(genotype: Genotype) -> bool:
+        assignment = space.assignment(genotype)
+        return all(limit.keeps(assignment, BAND * limit.target if limit is first_cost else -math.inf) for limit in limits)
+
+    candidates = list(dict.fromkeys([*finalists, *filter(inside, known)]))
+    model = fit_process(space, *given)
+    means, sds = model.predict(candidates)
+    best = int(means.argmax())
+    about = {"predicted_loss": -float(means[best]), "predicted_sd": float(sds[best]), "noise": model.noise}
+    return candidates[best], about
 
 
 def spread(space: Space, limits: Sequence[Limit], number: int, rng: np.random.Generator) -> list[Genotype]:
