@@ -96,8 +96,8 @@ class SearchConfig:
     """How the network is chosen at the end: budget takes the most probable networks that keep every target, exactly, and of
     these the one of the smallest loss on the selection split; predictor measures networks of all latencies around the target,
     learns what options add to their losses, alone and together, and takes the best one by that which keeps every target,
-    whatever the logits say; argmax takes the likeliest candidate of each layer, which may miss the target; sample draws networks and keeps the
-    best so. No unit. Default: budget where there is a target, else argmax."""
+    whatever the logits say; argmax takes the likeliest candidate of each layer, which may miss the target; sample draws
+    networks and keeps the best so. No unit. Default: budget where there is a target, else argmax."""
     derive_samples: int | None = None
     """Networks drawn by --derive sample, or listed by budget, to be compared, or that predictor learns from: a number from 1.
     Default: 32 by budget, 16 by sample, 64 by predictor."""

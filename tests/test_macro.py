@@ -225,3 +225,41 @@ def test_the_documents_say_what_the_results_say() -> None:
         assert f"{teams[case]['mean']:.2f} (three teams: {each})" in readme and f"{teams[case]['mean']:.2f} ({each})" in study
     for one in body["together"]:
         assert f"{one['mean']:.2f} ({one['sets']})" in study
+
+
+def _cells(text: str, first: str) -> dict[str, list[str]]:
+    """Label -> cells of the Markdown table whose header begins with ``first``."""
+    lines = text[text.index(first) :].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("| ---")]
+    return {label: cells for label, *cells in rows}
+
+
+def test_the_study_says_what_devices_cost_each_other() -> None:
+    root = Path(__file__).parents[1]
+    found = json.loads((root / "benchmarks" / "results" / "study_hardware.json").read_text())["nas_bench_macro"]["penalties"]
+    names = {
+        "xeon_nas_bench_macro.json": "Xeon, LiteRT", "xeon_nas_bench_macro_again.json": "the same, measured again",
+        "samsung_s8.json": "Galaxy S8", "model of pixel3_fbnet_cifar.json": "Pixel 3",
+        "model of raspi4_fbnet_cifar.json": "Raspberry Pi 4",
+    }  # fmt: skip
+    on, *rows = _cells((root / "docs" / "study.md").read_text(), "| chosen for (down)").items()
+    said = {
+        (label, device): cell.replace(" %", "%") for label, cells in rows for device, cell in zip(on[1], cells, strict=True)
+    }
+    assert set(on[1]) < set(names.values()) == {label for label, _ in rows}
+    for one in found:
+        words = f"{one['longer']:.1%} ({one['largest']:.1%}), {one['same_network']:.0%}, {one['beyond']:.0%}"
+        assert said.get((names[one["chosen_for"]], names[one["on"]]), words) == words  # it is run on one of the two Xeons alone
+
+
+def test_the_study_says_what_methods_find_by_the_truth() -> None:
+    root = Path(__file__).parents[1]
+    targets = json.loads((root / "benchmarks" / "results" / "study_ideal.json").read_text())["targets"]
+    said = _cells((root / "docs" / "study.md").read_text(), "| regret in points: mean (from to)")
+    heads = [f"{t['target_ms']:.2f} ms, best {t['best_accuracy']:.2f} %" for t in targets]
+    assert said.pop("regret in points: mean (from to)") == heads and set(said) == set(targets[0]["methods"])
+    for name, cells in said.items():
+        for target, cell in zip(targets, cells, strict=True):
+            regret = target["methods"][name]["regret"]
+            mean, ends = f"{sum(regret) / len(regret):.2f}", f"{min(regret):.2f} to {max(regret):.2f}"
+            assert cell == (mean if min(regret) == max(regret) else f"{mean} ({ends})"), (name, cell)
