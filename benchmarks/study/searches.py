@@ -2,7 +2,8 @@
 
 Rows are appended to benchmarks/results/study_searches.jsonl as they come; those that are there are not run again. CPU seconds
 are those of the process (one thread): gradients, recalibration, measuring after each epoch and selection; ``compile_s`` stands
-beside them: of the first search of a process with such programs, which the others share.
+beside them: of the first search of a process with such programs, which the others share. ``"timed": false`` has been put, by
+hand, into rows from a host that was not as fast as when the oracle's trainings were timed; their seconds are not used.
 """
 
 from __future__ import annotations

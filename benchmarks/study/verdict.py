@@ -191,7 +191,8 @@ class Cost(NamedTuple):
 
 
 def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[str, Any]:
-    """All tables, over the targets of ``judges``. CPU time has compilation in it, of searches and of trainings."""
+    """All tables, over the targets of ``judges``. CPU time has compilation in it, of searches and of trainings; that of rows
+    whose ``timed`` is false is left out."""
     shares, rows = sorted(judges), [r for r in rows if r["share"] in judges]
     compile_s = {c: max(r["compile_s"] or 0.0 for r in rows if r["case"] == c) for c in {r["case"] for r in rows}}
     rows = [{**r, "cpu_s": r["cpu_s"] + compile_s.get(r["case"], 0.0)} for r in rows]
@@ -199,8 +200,9 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[
     rules = {f"{DEFAULT}, {rule}": by_seed(v, shares) for rule, v in other_rules(rows, judges).items()}
     of_case = {n: v for n, v in rules.items() if v != of_case.get(DEFAULT)} | of_case
     equal: dict[str, dict[int, float]] = {}
-    for unit, per, first in (("cpu_s", each.cpu_s, each.compile_s), ("images", each.images, 0.0)):
-        for name, values in equal_cost(rows, judges, DEFAULT, unit, per, first).items():
+    timed = [r for r in rows if r.get("timed", True)]
+    for unit, own, per, first in (("cpu_s", timed, each.cpu_s, each.compile_s), ("images", rows, each.images, 0.0)):
+        for name, values in equal_cost(own, judges, DEFAULT, unit, per, first).items():
             equal[f"{name}, equal {'CPU time' if unit == 'cpu_s' else 'training images'}"] = by_seed(values, shares)
     every = {n: v for n, v in {**of_case, **equal}.items() if v}
     others = {n: v for n, v in every.items() if n != DEFAULT}
@@ -213,7 +215,7 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[
         ],
         "regret": {n: summary(v) for n, v in every.items()},
         "against_default": compare(every.get(DEFAULT, {}), others),
-        "anytime": anytime(rows, judges, each, compile_s),
+        "anytime": anytime(timed, judges, each, compile_s),
         "gap": {c: gap([r for r in rows if r["case"] == c]) for c in regrets(rows, judges)},
         "ranking": ranking(rows, judges),
         "searches": [{k: v for k, v in r.items() if k not in ("path", "ranked", "compared")} for r in searches],
@@ -322,7 +324,7 @@ def table(body: dict[str, Any]) -> str:
     for name, every in sorted(body["regret"].items(), key=lambda one: one[0] != DEFAULT):
         own = [[r["regret"] for r in body["searches"] if (r["case"], r["share"]) == (name, t["share"])] for t in targets]
         means = [f"{np.mean(v):.2f}" if v else "" for v in own]
-        spent = f"{body['anytime'][name]['choice'][0]:.0f}" if name in body["gap"] else ""
+        spent = f"{body['anytime'][name]['choice'][0]:.0f}" if name in body["gap"] and name in body["anytime"] else ""
         cells = [name, str(every["n"]), *means, mean_of(every), said(body["against_default"].get(name)), spent]
         lines.append(f"| {' | '.join(cells)} |")
     for name in targets[0]["controls"]:
