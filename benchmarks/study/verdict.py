@@ -194,8 +194,10 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[
     """All tables, over the targets of ``judges``. CPU time has compilation in it, of searches and of trainings; that of rows
     whose ``timed`` is false is left out."""
     shares, rows = sorted(judges), [r for r in rows if r["share"] in judges]
-    compile_s = {c: max(r["compile_s"] or 0.0 for r in rows if r["case"] == c) for c in {r["case"] for r in rows}}
-    rows = [{**r, "cpu_s": r["cpu_s"] + compile_s.get(r["case"], 0.0)} for r in rows]
+    compile_s: dict[str, float] = defaultdict(float)
+    for row in (r for r in rows if r.get("timed", True)):
+        compile_s[row["case"]] = max(compile_s[row["case"]], row["compile_s"] or 0.0)
+    rows = [{**r, "cpu_s": r["cpu_s"] + compile_s[r["case"]]} for r in rows]
     of_case = {c: by_seed(v, shares) for c, v in regrets([*rows, *by_accuracy(rows)], judges).items()}
     rules = {f"{DEFAULT}, {rule}": by_seed(v, shares) for rule, v in other_rules(rows, judges).items()}
     of_case = {n: v for n, v in rules.items() if v != of_case.get(DEFAULT)} | of_case

@@ -27,8 +27,8 @@ from dnas.search.measured import FILE, Measured, value
 from dnas.space import Genotype, Space
 
 BANDS = 8  # of latency, each with as many networks
-FINALISTS = 32  # of the linear model
 REACH = 2.0  # they reach from the target divided by this to the target times this
+FINALISTS = 32  # of the linear model
 
 
 def predict(
