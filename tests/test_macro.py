@@ -73,7 +73,9 @@ def test_a_verdict(judges: dict[float, Judge]) -> None:
     rows = made_up(judges, "gumbel", 3, 0) + made_up(judges, "single-path", 3, 150)[:-1]  # a seed without its last target
     renamed = f"gdas{BY_ACCURACY}, before"  # rows of an earlier version
     assert list(verdict.judged(rows + made_up(judges, renamed, 3, 0), judges, draws=2)["anytime"])[-1] == renamed
+    rows[0] |= {"cpu_s": 9e9, "timed": False}  # of a host that is slower
     body = verdict.judged(rows, judges, draws=2)
+    assert body["cost"]["gumbel"]["cpu_s_all_targets"] == 500.0
     assert body["regret"]["gumbel"]["all"]["n"] == 3 and body["regret"]["single-path"]["all"]["n"] == 2
     assert body["regret"]["single-path"]["by_target"]["0.25"]["n"] == 3
     assert body["cost"]["gumbel"]["of_a_training"] == 0.04 and body["worth"]["gumbel"] == "more than 32"

@@ -153,11 +153,14 @@ def worth(values: dict[int, float], every: dict[str, float]) -> str:
 
 
 def cost(rows: Sequence[Row]) -> dict[str, Any]:
-    """Of one search alone (its own architecture steps, and all weight steps), and as a share of one training of the truth."""
-    mean = {k: float(np.mean([r[k] for r in rows])) for k in ("images", "networks", "cpu_s", "shared_cpu_s")}
+    """Of one search alone (its own architecture steps, and all weight steps), and as a share of one training of the truth.
+    Seconds of rows whose ``timed`` is false are left out."""
+    timed = [r for r in rows if r.get("timed", True)]
+    images, networks = (float(np.mean([r[k] for r in rows])) for k in ("images", "networks"))
+    every, shared = (float(np.mean([r[k] for r in timed])) if timed else None for k in ("cpu_s", "shared_cpu_s"))
     return {
-        "images": mean["images"], "of_a_training": mean["images"] / TRAINING_IMAGES, "networks_compared": mean["networks"],
-        "cpu_s_all_targets": mean["cpu_s"], "cpu_s_supernet": mean["shared_cpu_s"],
+        "images": images, "of_a_training": images / TRAINING_IMAGES, "networks_compared": networks, "cpu_s_all_targets": every,
+        "cpu_s_supernet": shared,
     }  # fmt: skip
 
 
