@@ -156,6 +156,12 @@ def test_what_a_predictor_derives_stands_beside_the_search(judges: dict[float, J
     body = verdict.judged(rows, judges, draws=2, also=also)
     own = body["regret"]["gumbel, --derive predictor"]["all"]
     assert own["n"] == 1 and own["mean"] <= min(body["regret"]["gumbel"]["all"]["mean"], 0.05)
+    known = next(iter(judges.values())).problem.oracle
+    seen = {c: [0, -a] for c, a in list(zip(known.codes, known.accuracies.tolist(), strict=True))[::40]}
+    (beside,) = derived.against(rows, [{**one, "compared": seen} for one in found], judges)
+    assert beside["seeds"] == [1] and beside["derived"] == own["mean"] and beside["smaller"] == 1
+    assert beside["searched"] == np.mean([judges[r["share"]].regret(r["code"]) for r in rows if r["seed"] == 1])
+    assert beside["derived"] < beside["linear"] < 2.5  # which knows the truth of one network of forty
     assert "gumbel, --derive predictor" not in body["cost"] and len(body["searches"]) > len(rows)
     derived.run(["gumbel"], (0.5,), 1, Rows(tmp_path / "rows.jsonl", derived.KEY), None, None, tmp_path, searches.Recipe())
     assert "gumbel 0 has no folder" in capsys.readouterr().out
@@ -227,6 +233,16 @@ def test_the_documents_say_what_the_results_say() -> None:
         assert f"{teams[case]['mean']:.2f} (three teams: {each})" in readme and f"{teams[case]['mean']:.2f} ({each})" in study
     for one in body["together"]:
         assert f"{one['mean']:.2f} ({one['sets']})" in study
+    (beside,) = body["derived"]
+    first, last = beside["seeds"][0], beside["seeds"][-1]
+    words = f"(seeds {first} to {last}) the regret is {beside['derived']:.2f} in place of {beside['searched']:.2f}"
+    assert words in " ".join(study.split()) and f"would have had {beside['linear']:.2f} from the same losses" in " ".join(
+        study.split()
+    )
+    assert (
+        f"{beside['derived']:.2f} where it is {beside['searched']:.2f} without ({len(beside['seeds'])} of these seeds)"
+        in readme
+    )
 
 
 def _cells(text: str, first: str) -> dict[str, list[str]]:
@@ -248,7 +264,7 @@ def test_the_study_says_what_devices_cost_each_other() -> None:
     said = {
         (label, device): cell.replace(" %", "%") for label, cells in rows for device, cell in zip(on[1], cells, strict=True)
     }
-    assert set(on[1]) < set(names.values()) == {label for label, _ in rows}
+    assert {*on[1], "the same, measured again"} == set(names.values()) == {label for label, _ in rows}
     for one in found:
         words = f"{one['longer']:.1%} ({one['largest']:.1%}), {one['same_network']:.0%}, {one['beyond']:.0%}"
         assert said.get((names[one["chosen_for"]], names[one["on"]]), words) == words  # it is run on one of the two Xeons alone

@@ -147,7 +147,7 @@ def verdict(config: MacroConfig) -> None:
     """Write what the committed rows say, and the figures."""
     from benchmarks.machine import machine
     from benchmarks.macro import figures, predictors, ranking
-    from benchmarks.macro.derived import rows_of
+    from benchmarks.macro.derived import against, rows_of
     from benchmarks.macro.searches import KEY
     from benchmarks.macro.together import choices, of_teams
     from benchmarks.macro.verdict import judged, table
@@ -163,8 +163,9 @@ def verdict(config: MacroConfig) -> None:
         raise RunError(f"{SEARCHES} has no searches; run: python -m benchmarks.macro search --data npz:FILE")
     lut = LatencyTable.load(rows.about["table"])
     judges = {s: Judge.of(oracle, lut, s) for s in sorted({r["share"] for r in rows.rows})}
-    derived = rows_of(rows.rows, Rows(DERIVED, KEY).rows) if DERIVED.exists() else []
-    body = judged(rows.rows, judges, also=derived)
+    derived = Rows(DERIVED, KEY).rows if DERIVED.exists() else []
+    body = judged(rows.rows, judges, also=rows_of(rows.rows, derived))
+    body["derived"] = against(rows.rows, derived, judges)
     figures.verdict(body).savefig(DOCS / "study_macro.png", dpi=110)
     if RANKING.exists():
         measured = Rows(RANKING, ranking.KEY).rows

@@ -30,6 +30,7 @@ from benchmarks.study.verdict import (
     regrets,
     said,
     summary,
+    timed,
     warm_up,
 )
 from dnas.oracle import Oracle
@@ -154,10 +155,10 @@ def worth(values: dict[int, float], every: dict[str, float]) -> str:
 
 def cost(rows: Sequence[Row]) -> dict[str, Any]:
     """Of one search alone (its own architecture steps, and all weight steps), and as a share of one training of the truth.
-    Seconds of rows whose ``timed`` is false are left out."""
-    timed = [r for r in rows if r.get("timed", True)]
+    Seconds are of ``timed`` rows."""
+    clocked = timed(rows)
     images, networks = (float(np.mean([r[k] for r in rows])) for k in ("images", "networks"))
-    every, shared = (float(np.mean([r[k] for r in timed])) if timed else None for k in ("cpu_s", "shared_cpu_s"))
+    every, shared = (float(np.mean([r[k] for r in clocked])) if clocked else None for k in ("cpu_s", "shared_cpu_s"))
     return {
         "images": images, "of_a_training": images / TRAINING_IMAGES, "networks_compared": networks, "cpu_s_all_targets": every,
         "cpu_s_supernet": shared,

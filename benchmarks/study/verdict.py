@@ -190,20 +190,24 @@ class Cost(NamedTuple):
     compile_s: float
 
 
+def timed(rows: Sequence[Row]) -> list[Row]:
+    """Those whose CPU seconds count: not from a host that was slower than the others', of which ``timed`` is false."""
+    return [r for r in rows if r.get("timed", True)]
+
+
 def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[str, Any]:
-    """All tables, over the targets of ``judges``. CPU time has compilation in it, of searches and of trainings; that of rows
-    whose ``timed`` is false is left out."""
+    """All tables, over the targets of ``judges``. CPU time has compilation in it, of searches and of trainings; it is that of
+    ``timed`` rows."""
     shares, rows = sorted(judges), [r for r in rows if r["share"] in judges]
     compile_s: dict[str, float] = defaultdict(float)
-    for row in (r for r in rows if r.get("timed", True)):
+    for row in timed(rows):
         compile_s[row["case"]] = max(compile_s[row["case"]], row["compile_s"] or 0.0)
     rows = [{**r, "cpu_s": r["cpu_s"] + compile_s[r["case"]]} for r in rows]
     of_case = {c: by_seed(v, shares) for c, v in regrets([*rows, *by_accuracy(rows)], judges).items()}
     rules = {f"{DEFAULT}, {rule}": by_seed(v, shares) for rule, v in other_rules(rows, judges).items()}
     of_case = {n: v for n, v in rules.items() if v != of_case.get(DEFAULT)} | of_case
     equal: dict[str, dict[int, float]] = {}
-    timed = [r for r in rows if r.get("timed", True)]
-    for unit, own, per, first in (("cpu_s", timed, each.cpu_s, each.compile_s), ("images", rows, each.images, 0.0)):
+    for unit, own, per, first in (("cpu_s", timed(rows), each.cpu_s, each.compile_s), ("images", rows, each.images, 0.0)):
         for name, values in equal_cost(own, judges, DEFAULT, unit, per, first).items():
             equal[f"{name}, equal {'CPU time' if unit == 'cpu_s' else 'training images'}"] = by_seed(values, shares)
     every = {n: v for n, v in {**of_case, **equal}.items() if v}
@@ -217,7 +221,7 @@ def judged(rows: Sequence[Row], judges: dict[float, Judge], each: Cost) -> dict[
         ],
         "regret": {n: summary(v) for n, v in every.items()},
         "against_default": compare(every.get(DEFAULT, {}), others),
-        "anytime": anytime(timed, judges, each, compile_s),
+        "anytime": anytime(timed(rows), judges, each, compile_s),
         "gap": {c: gap([r for r in rows if r["case"] == c]) for c in regrets(rows, judges)},
         "ranking": ranking(rows, judges),
         "searches": [{k: v for k, v in r.items() if k not in ("path", "ranked", "compared")} for r in searches],

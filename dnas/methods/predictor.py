@@ -125,19 +125,13 @@ def fit_process(space: Space, genotypes: Sequence[Sequence[int]], values: Sequen
     Errors: ConfigError, SpaceError.
     """
     from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped,unused-ignore]
-    from sklearn.gaussian_process import GaussianProcessRegressor  # type: ignore[import-untyped,unused-ignore]
-    from sklearn.gaussian_process.kernels import (  # type: ignore[import-untyped,unused-ignore]
-        ConstantKernel,
-        DotProduct,
-        Matern,
-        WhiteKernel,
-    )  # fmt: skip
+    from sklearn.gaussian_process import GaussianProcessRegressor, kernels  # type: ignore[import-untyped,unused-ignore]
 
     y = _checked(genotypes, values)
-    sum_of_effects = ConstantKernel(1.0, (1e-3, 1e3)) * DotProduct(1.0, "fixed")
-    together = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(2.0, (0.3, 30.0), nu=1.5)
+    sum_of_effects = kernels.ConstantKernel(1.0, (1e-3, 1e3)) * kernels.DotProduct(1.0, "fixed")
+    together = kernels.ConstantKernel(1.0, (1e-3, 1e3)) * kernels.Matern(2.0, (0.3, 30.0), nu=1.5)
     unit = float(y.std()) or 1.0
-    process = GaussianProcessRegressor(sum_of_effects + together + WhiteKernel(0.3, (1e-3, 10.0)))
+    process = GaussianProcessRegressor(sum_of_effects + together + kernels.WhiteKernel(0.3, (1e-3, 10.0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a part that the values do not need ends at its smallest
         process.fit(features(space, genotypes), (y - y.mean()) / unit)
